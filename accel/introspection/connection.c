@@ -1,0 +1,301 @@
+/*
+ * Virtual machine introspection: the connection to the tool
+ *
+ *     disconnected -> handshaking -> hooked -> disconnected
+ *
+ * The chardev connects, and connects again.  From "hooked" on the engine has
+ * the socket (a duplicate of the chardev's) for itself; the chardev only
+ * notices the hang-up.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "chardev/char-socket.h"
+#include "hw/core/cpu.h"
+#include "introspection/vcpu.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-introspection.h"
+#include "qapi/util.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "qemu/uuid.h"
+#include "system/cpus.h"
+#include "system/system.h"
+#include "introspection.h"
+#include "trace.h"
+
+/* Until then nobody needs to be told that the tool is not there yet. */
+#define NOTICE_DELAY_MS 1000
+
+static SocketChardev *socket_of(Introspection *s)
+{
+    return SOCKET_CHARDEV(qemu_chr_fe_get_driver(&s->chr));
+}
+
+/* "unix:/run/vmi.sock", also while nothing is connected */
+static const char *socket_name(Introspection *s)
+{
+    const char *name = qemu_chr_fe_get_driver(&s->chr)->filename;
+
+    if (!name) {
+        return s->chardev;
+    }
+    return g_str_has_prefix(name, "disconnected:") ? strchr(name, ':') + 1
+                                                   : name;
+}
+
+static void set_state(Introspection *s, IntrospectionState state,
+                      const char *reason)
+{
+    trace_introspection_state(introspection_id(s),
+                              IntrospectionState_str(s->state),
+                              IntrospectionState_str(state), reason ?: "");
+    s->state = state;
+    s->since = g_get_real_time() / G_USEC_PER_SEC;
+    qapi_event_send_introspection_state_change(introspection_id(s), state,
+                                               reason);
+}
+
+static void release_guest(void)
+{
+    CPUState *cpu;
+
+    if (!introspection_guest_held) {
+        return;
+    }
+    qatomic_set(&introspection_guest_held, false);
+    CPU_FOREACH(cpu) {
+        qemu_cpu_kick(cpu);
+    }
+}
+
+/* Says once what is missing; the chardev goes on trying quietly. */
+static void notice_cb(void *opaque)
+{
+    Introspection *s = opaque;
+    const char *held = introspection_guest_held ?
+        "; the guest is held until then (wait=on)" : "";
+
+    if (s->state != INTROSPECTION_STATE_DISCONNECTED || s->failure_reported) {
+        return;
+    }
+    s->failure_reported = true;
+    if (socket_of(s)->is_listen) {
+        info_report("introspection object '%s': waiting for an introspection "
+                    "tool to connect to %s, for example 'kvmi info'%s",
+                    introspection_id(s), socket_name(s), held);
+    } else {
+        info_report("introspection object '%s': nothing answers at %s yet, "
+                    "where an introspection tool has to listen, for example "
+                    "'kvmi info'; trying again every %" PRId64 " ms%s",
+                    introspection_id(s), socket_name(s),
+                    socket_of(s)->reconnect_time_ms, held);
+    }
+}
+
+/*
+ * The peer is no tool: said once until one was, and then tried again with the
+ * chardev's back-off.
+ */
+static void handshake_failed(Introspection *s, const char *why)
+{
+    trace_introspection_handshake_failed(introspection_id(s), why);
+    if (!s->failure_reported) {
+        s->failure_reported = true;
+        warn_report("introspection object '%s': the peer at %s is no "
+                    "introspection tool: %s. Expected is a tool that answers "
+                    "QEMU's %zu bytes with its KVMI handshake structure%s",
+                    introspection_id(s), socket_name(s), why,
+                    sizeof(IntrospectionHello),
+                    introspection_guest_held ?
+                    "; the guest is held until then (wait=on)" : "");
+    }
+    timer_del(s->handshake_timer);
+    set_state(s, INTROSPECTION_STATE_DISCONNECTED, why);
+    if (qemu_chr_fe_backend_open(&s->chr)) {
+        qemu_chr_fe_disconnect(&s->chr);
+    }
+}
+
+static void handshake_timeout_cb(void *opaque)
+{
+    Introspection *s = opaque;
+    g_autofree char *why =
+        g_strdup_printf("it has not answered within %" PRIu32 " s "
+                        "(handshake-timeout)", s->handshake_timeout);
+
+    handshake_failed(s, why);
+}
+
+/* The engine's session has ended by itself. */
+static void session_closed(void *opaque, IntrospectionSession *session,
+                           const char *reason)
+{
+    Introspection *s = opaque;
+
+    if (session != s->session) {
+        return;
+    }
+    s->session = NULL;
+    set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
+    qemu_chr_fe_disconnect(&s->chr);
+}
+
+static void unhook(Introspection *s, const char *reason)
+{
+    IntrospectionSession *session = g_steal_pointer(&s->session);
+
+    s->engine->unhook(session);
+    set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
+}
+
+static void hook(Introspection *s)
+{
+    IntrospectionHookParams params = {
+        .uuid = qemu_uuid,
+        .commands = s->commands,
+        .events = s->events,
+        .closed = session_closed,
+        .opaque = s,
+    };
+    Error *err = NULL;
+
+    timer_del(s->handshake_timer);
+    params.fd = qemu_dup(socket_of(s)->sioc->fd);
+    if (params.fd < 0) {
+        error_setg_errno(&err, errno, "cannot duplicate the socket");
+    } else {
+        s->session = s->engine->hook(&params, &err);
+    }
+    if (!s->session) {
+        error_prepend(&err, "introspection object '%s': cannot hook the VM: ",
+                      introspection_id(s));
+        set_state(s, INTROSPECTION_STATE_DISCONNECTED, error_get_pretty(err));
+        warn_report_err(err);
+        qemu_chr_fe_disconnect(&s->chr);
+        return;
+    }
+    s->failure_reported = false;
+    set_state(s, INTROSPECTION_STATE_HOOKED, NULL);
+    release_guest();
+}
+
+/* The listening socket has a tool: whoever comes now is sent away. */
+static void refuse_client(QIONetListener *listener, QIOChannelSocket *client,
+                          gpointer opaque)
+{
+    Introspection *s = opaque;
+
+    trace_introspection_second_tool_refused(introspection_id(s));
+    qio_channel_close(QIO_CHANNEL(client), NULL);
+}
+
+static void connection_opened(Introspection *s)
+{
+    SocketChardev *sock = socket_of(s);
+    IntrospectionHello hello;
+
+    if (s->session) {
+        unhook(s, "the tool has closed the connection");
+    }
+    if (sock->is_listen) {
+        qio_net_listener_set_client_func(sock->listener, refuse_client, s,
+                                         NULL);
+    }
+
+    s->answer = (IntrospectionAnswer) { };
+    set_state(s, INTROSPECTION_STATE_HANDSHAKING, NULL);
+    timer_mod(s->handshake_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              s->handshake_timeout * 1000LL);
+
+    introspection_hello_init(&hello, &qemu_uuid, s->start_time,
+                             qemu_get_vm_name());
+    if (qemu_chr_fe_write(&s->chr, (uint8_t *)&hello, sizeof(hello)) !=
+        sizeof(hello)) {
+        handshake_failed(s, "it did not take QEMU's part of the handshake");
+    }
+}
+
+static void connection_closed(Introspection *s)
+{
+    if (!OBJECT(qemu_chr_fe_get_driver(&s->chr))->parent) {
+        /* The chardev itself goes, because QEMU does. */
+        timer_del(s->handshake_timer);
+        return;
+    }
+    /* While hooked the engine sees it too, after what the tool sent last. */
+    if (s->state == INTROSPECTION_STATE_HANDSHAKING) {
+        handshake_failed(s, "it has closed the connection during the "
+                         "handshake");
+    }
+}
+
+static void chr_event(void *opaque, QEMUChrEvent event)
+{
+    switch (event) {
+    case CHR_EVENT_OPENED:
+        connection_opened(opaque);
+        break;
+    case CHR_EVENT_CLOSED:
+        connection_closed(opaque);
+        break;
+    default:
+        break;
+    }
+}
+
+static int chr_can_read(void *opaque)
+{
+    Introspection *s = opaque;
+
+    if (s->state != INTROSPECTION_STATE_HANDSHAKING) {
+        return 0;
+    }
+    return introspection_answer_missing(&s->answer);
+}
+
+static void chr_read(void *opaque, const uint8_t *buf, int size)
+{
+    Introspection *s = opaque;
+    Error *err = NULL;
+
+    if (!introspection_answer_feed(&s->answer, buf, size, &err)) {
+        handshake_failed(s, error_get_pretty(err));
+        error_free(err);
+    } else if (!introspection_answer_missing(&s->answer)) {
+        hook(s);
+    }
+}
+
+void introspection_connection_start(Introspection *s)
+{
+    s->state = INTROSPECTION_STATE_DISCONNECTED;
+    s->since = g_get_real_time() / G_USEC_PER_SEC;
+    s->handshake_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
+                                      handshake_timeout_cb, s);
+    s->notice_timer = timer_new_ms(QEMU_CLOCK_REALTIME, notice_cb, s);
+    timer_mod(s->notice_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              NOTICE_DELAY_MS);
+    qemu_chr_fe_set_handlers(&s->chr, chr_can_read, chr_read, chr_event, NULL,
+                             s, NULL, true);
+}
+
+void introspection_connection_stop(Introspection *s)
+{
+    if (s->session) {
+        unhook(s, "the introspection object was removed");
+    }
+    timer_free(s->handshake_timer);
+    timer_free(s->notice_timer);
+    qemu_chr_fe_deinit(&s->chr, false);
+    release_guest();
+}
+
+void introspection_connection_restart(Introspection *s, const char *reason)
+{
+    if (s->session) {
+        unhook(s, reason);
+        qemu_chr_fe_disconnect(&s->chr);
+    }
+}

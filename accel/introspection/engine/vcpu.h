@@ -1,0 +1,131 @@
+/*
+ * Virtual machine introspection, QEMU's engine: its side of a vCPU
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_INTROSPECTION_ENGINE_VCPU_H
+#define ACCEL_INTROSPECTION_ENGINE_VCPU_H
+
+#include <linux/kvmi.h>
+#include "introspection/engine.h"
+#include "qemu/bitmap.h"
+
+/* The MSRs that can be watched: two ranges of this many. */
+#define INTROSPECTION_MSR_RANGE     0x2000
+#define INTROSPECTION_MSR_HIGH_BASE 0xc0000000
+
+/* An event's own part. */
+typedef union IntrospectionEventData {
+    struct kvmi_event_cr cr;
+    struct kvmi_event_msr msr;
+} IntrospectionEventData;
+
+typedef union IntrospectionEventReplyData {
+    struct kvmi_event_cr_reply cr;
+    struct kvmi_event_msr_reply msr;
+} IntrospectionEventReplyData;
+
+/*
+ * CPUState.introspection: made when the vCPU is first introspected, kept
+ * until the vCPU goes.
+ *
+ * How an event works: a helper that finds one due fills @due, leaves
+ * cpu_exec() and so forgets about the instruction.  introspection_vcpu_left_
+ * guest() sends the event and blocks the vCPU.  The tool's reply becomes the
+ * @verdict, the vCPU is unblocked, executes that one instruction again, and
+ * its helper finds the verdict.
+ */
+typedef struct IntrospectionVCPU {
+    /* BQL */
+    CPUState *cpu;
+    IntrospectionSession *session;  /* NULL: nobody introspects it */
+    GQueue inbox;                   /* of Item, see vcpu.c */
+    bool command_queued;            /* not answered yet */
+    bool waiting;                   /* for the reply to the event: */
+    uint32_t wait_seq;
+    uint32_t wait_event;
+    int64_t wait_since;             /* QEMU_CLOCK_REALTIME, ms */
+    uint64_t wait_rip;
+    IntrospectionEventData wait_data;
+    bool reply_queued;
+    unsigned stops;                 /* PAUSE_ALL_VCPUS not yet answered... */
+    unsigned stops_due;             /* ...and whose event may be sent */
+    bool crashed;
+    bool detaching;                 /* the fields below are a former session's */
+
+    /* The vCPU's thread; others only while it runs their work. */
+    uint32_t events;                /* 1 << KVMI_EVENT_* */
+    uint32_t crs;                   /* watched: 1 << number */
+    DECLARE_BITMAP(msrs_low, INTROSPECTION_MSR_RANGE);
+    DECLARE_BITMAP(msrs_high, INTROSPECTION_MSR_RANGE);
+    struct {
+        bool valid;
+        uint32_t event;
+        IntrospectionEventData data;
+    } due;
+    struct {
+        bool valid;
+        uint32_t event;
+        uint64_t rip;
+        IntrospectionEventData data;
+        IntrospectionEventReplyData reply;
+    } verdict;
+} IntrospectionVCPU;
+
+/* @s's end of the vCPU begins.  BQL held. */
+void introspection_vcpu_attach(CPUState *cpu, IntrospectionSession *s);
+/* Undo everything that @s has set, if it is @s's vCPU.  BQL held. */
+void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s);
+
+/* For query-introspection.  BQL held. */
+IntrospectionWaitingVcpuList *
+introspection_vcpus_waiting(IntrospectionSession *s);
+
+/*
+ * A vCPU command for vCPU @index, answered by its thread.  Returns 0 when it
+ * is queued, or a negative KVM_E*.  @payload is copied.
+ */
+int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
+                                     const struct kvmi_msg_hdr *hdr,
+                                     const void *payload);
+
+/* The tool's reply to an event; false and an error if none fits it. */
+bool introspection_vcpu_queue_reply(IntrospectionSession *s,
+                                    const struct kvmi_msg_hdr *hdr,
+                                    const void *payload, Error **errp);
+
+/*
+ * PAUSE_ALL_VCPUS: stop() returns, with their number, when no vCPU executes
+ * guest code any more; report() makes each of them send its event.
+ */
+unsigned introspection_vcpus_stop(IntrospectionSession *s);
+void introspection_vcpus_report_stop(IntrospectionSession *s);
+
+/*
+ * vcpu-commands.c: run a command on @v's thread.  Returns 0 or a negative
+ * KVM_E*; the reply's data is appended to @data.
+ */
+int introspection_vcpu_run_command(IntrospectionVCPU *v,
+                                   const struct kvmi_msg_hdr *hdr,
+                                   const void *payload, GByteArray *data);
+
+static inline bool introspection_msr_can_be_watched(uint32_t msr)
+{
+    return msr < INTROSPECTION_MSR_RANGE ||
+           (msr >= INTROSPECTION_MSR_HIGH_BASE &&
+            msr < INTROSPECTION_MSR_HIGH_BASE + INTROSPECTION_MSR_RANGE);
+}
+
+/* Where it is noted whether @msr, which can be watched, is. */
+static inline unsigned long *introspection_msr_map(IntrospectionVCPU *v,
+                                                   uint32_t msr)
+{
+    return msr < INTROSPECTION_MSR_RANGE ? v->msrs_low : v->msrs_high;
+}
+
+static inline unsigned introspection_msr_bit(uint32_t msr)
+{
+    return msr % INTROSPECTION_MSR_RANGE;
+}
+
+#endif

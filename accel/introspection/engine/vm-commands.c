@@ -1,0 +1,158 @@
+/*
+ * Virtual machine introspection, QEMU's engine: commands to the VM
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "exec/address-spaces.h"
+#include "exec/memory.h"
+#include "hw/core/cpu.h"
+#include "introspection/x86.h"
+#include "qemu/main-loop.h"
+#include "qemu/rcu.h"
+#include "vcpu.h"
+#include "vm-commands.h"
+
+#define GUEST_PAGE_SIZE 4096
+
+void vm_get_version(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
+                    const void *payload)
+{
+    struct kvmi_get_version_reply reply = {
+        .version = KVMI_VERSION,
+        .commands = s->commands,
+        .events = s->events,
+    };
+
+    session_reply(s, hdr, 0, &reply, sizeof(reply));
+}
+
+void vm_get_guest_info(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
+                       const void *payload)
+{
+    struct kvmi_get_guest_info_reply reply = { };
+    CPUState *cpu;
+
+    WITH_RCU_READ_LOCK_GUARD() {
+        CPU_FOREACH(cpu) {
+            reply.vcpu_count += cpu->created;
+        }
+        reply.tsc_speed = x86_introspection_tsc_speed(first_cpu);
+    }
+    session_reply(s, hdr, 0, &reply, sizeof(reply));
+}
+
+static bool in_one_page(uint64_t gpa, uint64_t size)
+{
+    return size && size <= GUEST_PAGE_SIZE &&
+           gpa % GUEST_PAGE_SIZE + size <= GUEST_PAGE_SIZE;
+}
+
+/* Memory that reading cannot change */
+static bool is_readable(MemoryRegion *mr)
+{
+    return (memory_region_is_ram(mr) && !memory_region_is_ram_device(mr)) ||
+           memory_region_is_romd(mr);
+}
+
+static bool is_writable(MemoryRegion *mr)
+{
+    return memory_region_is_ram(mr) && !memory_region_is_ram_device(mr) &&
+           !mr->readonly;
+}
+
+/*
+ * Whether all of a range in one guest page, which may consist of several
+ * sections, is such memory.  Called under RCU.
+ */
+static bool range_is(uint64_t gpa, uint64_t size, bool is_write,
+                     bool (*is)(MemoryRegion *mr))
+{
+    while (size) {
+        hwaddr xlat, len = size;
+        MemoryRegion *mr;
+
+        mr = address_space_translate(&address_space_memory, gpa, &xlat, &len,
+                                     is_write, MEMTXATTRS_UNSPECIFIED);
+        if (!is(mr)) {
+            return false;
+        }
+        gpa += len;
+        size -= len;
+    }
+    return true;
+}
+
+static int read_physical(uint64_t gpa, uint64_t size, void *data)
+{
+    RCU_READ_LOCK_GUARD();
+
+    if (!in_one_page(gpa, size) || !range_is(gpa, size, false, is_readable) ||
+        address_space_read(&address_space_memory, gpa, MEMTXATTRS_UNSPECIFIED,
+                           data, size) != MEMTX_OK) {
+        return -KVM_EINVAL;
+    }
+    return 0;
+}
+
+/* Also invalidates translated code and marks the page dirty. */
+static int write_physical(uint64_t gpa, uint64_t size, const void *data)
+{
+    RCU_READ_LOCK_GUARD();
+
+    if (!in_one_page(gpa, size) || !range_is(gpa, size, true, is_writable) ||
+        address_space_write(&address_space_memory, gpa, MEMTXATTRS_UNSPECIFIED,
+                            data, size) != MEMTX_OK) {
+        return -KVM_EINVAL;
+    }
+    return 0;
+}
+
+void vm_read_physical(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
+                      const void *payload)
+{
+    const struct kvmi_read_physical *req = payload;
+    uint8_t data[GUEST_PAGE_SIZE];
+
+    session_reply(s, hdr, read_physical(req->gpa, req->size, data), data,
+                  req->size);
+}
+
+void vm_write_physical(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
+                       const void *payload)
+{
+    const struct kvmi_write_physical *req = payload;
+
+    session_reply(s, hdr, write_physical(req->gpa, req->size, req->data),
+                  NULL, 0);
+}
+
+void vm_pause_all_vcpus(IntrospectionSession *s,
+                        const struct kvmi_msg_hdr *hdr, const void *payload)
+{
+    struct kvmi_pause_all_vcpus_reply reply = { };
+
+    if (!(s->events & KVMI_EVENT_PAUSE_VCPU_FLAG)) {
+        session_reply(s, hdr, -KVM_EPERM, NULL, 0);
+        return;
+    }
+    reply.vcpu_count = introspection_vcpus_stop(s);
+    session_reply(s, hdr, 0, &reply, sizeof(reply));
+    introspection_vcpus_report_stop(s);
+}
+
+void vm_control_vm_events(IntrospectionSession *s,
+                          const struct kvmi_msg_hdr *hdr, const void *payload)
+{
+    const struct kvmi_control_vm_events *req = payload;
+    int err = 0;
+
+    if (req->events & ~KVMI_KNOWN_VM_EVENTS) {
+        err = -KVM_EINVAL;
+    } else if (req->events) {
+        /* None is implemented by this engine, so none is in its mask. */
+        err = -KVM_EPERM;
+    }
+    session_reply(s, hdr, err, NULL, 0);
+}

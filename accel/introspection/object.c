@@ -1,0 +1,272 @@
+/*
+ * Virtual machine introspection: the -object and its properties
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "chardev/char-socket.h"
+#include "introspection/vcpu.h"
+#include "qapi/error.h"
+#include "qapi/qapi-visit-introspection-object.h"
+#include "qom/object_interfaces.h"
+#include "system/reset.h"
+#include "introspection.h"
+#include "masks.h"
+
+Introspection *introspection;
+
+bool introspection_guest_held;
+
+const char *introspection_id(Introspection *s)
+{
+    return object_get_canonical_path_component(OBJECT(s));
+}
+
+/* A chardev that connects again by itself and whose socket has plain bytes. */
+static Chardev *find_chardev(const char *id, Error **errp)
+{
+    ERRP_GUARD();
+    Chardev *chr;
+    SocketChardev *sock;
+
+    if (!id) {
+        error_setg(errp, "parameter 'chardev' is missing");
+        goto hint;
+    }
+    chr = qemu_chr_find(id);
+    if (!chr) {
+        error_setg(errp, "there is no chardev '%s'", id);
+        goto hint;
+    }
+    if (!object_dynamic_cast(OBJECT(chr), TYPE_CHARDEV_SOCKET)) {
+        error_setg(errp, "chardev '%s' is no socket", id);
+        goto hint;
+    }
+    sock = SOCKET_CHARDEV(chr);
+    if (sock->is_telnet || sock->is_websock || sock->tls_creds) {
+        error_setg(errp, "chardev '%s' is not a plain socket: "
+                   "telnet, websocket and TLS are not possible here", id);
+        goto hint;
+    }
+    if (!sock->is_listen && !sock->reconnect_time_ms) {
+        error_setg(errp, "chardev '%s' would connect only once: "
+                   "it needs reconnect-ms", id);
+        goto hint;
+    }
+    return chr;
+
+hint:
+    error_append_hint(errp, "Use -chardev socket,id=%s,path=PATH,"
+                      "reconnect-ms=1000 for a tool that listens, or\n"
+                      "-chardev socket,id=%s,path=PATH,server=on,wait=off "
+                      "for QEMU to listen.\n", id ?: "ID", id ?: "ID");
+    return NULL;
+}
+
+static void note_start_time(Introspection *s)
+{
+    s->start_time = g_get_real_time() / G_USEC_PER_SEC;
+}
+
+static void introspection_reset(void *opaque)
+{
+    Introspection *s = opaque;
+
+    note_start_time(s);
+    introspection_connection_restart(s, "the VM was reset");
+}
+
+static void introspection_complete(UserCreatable *uc, Error **errp)
+{
+    Introspection *s = INTROSPECTION(uc);
+    Chardev *chr;
+
+    if (introspection) {
+        error_setg(errp, "the VM has an introspection object already: '%s'",
+                   introspection_id(introspection));
+        return;
+    }
+    if (!s->handshake_timeout) {
+        error_setg(errp, "'handshake-timeout' must be at least 1 second");
+        return;
+    }
+    s->engine = introspection_engine_find(errp);
+    if (!s->engine) {
+        return;
+    }
+    chr = find_chardev(s->chardev, errp);
+    if (!chr || !qemu_chr_fe_init(&s->chr, chr, errp)) {
+        return;
+    }
+
+    introspection = s;
+    s->commands &= s->engine->commands;
+    s->events &= s->engine->events;
+    qatomic_set(&introspection_guest_held, s->wait);
+    note_start_time(s);
+    qemu_register_reset_nosnapshotload(introspection_reset, s);
+    introspection_connection_start(s);
+}
+
+static void introspection_instance_init(Object *obj)
+{
+    Introspection *s = INTROSPECTION(obj);
+
+    s->handshake_timeout = 10;
+    s->unhook_timeout = 5;
+    s->commands = UINT32_MAX;
+    s->events = UINT32_MAX;
+}
+
+static void introspection_finalize(Object *obj)
+{
+    Introspection *s = INTROSPECTION(obj);
+
+    if (introspection == s) {
+        introspection_connection_stop(s);
+        qemu_unregister_reset(introspection_reset, s);
+        introspection = NULL;
+    }
+    g_free(s->chardev);
+}
+
+static bool prop_settable(Introspection *s, const char *name, Error **errp)
+{
+    if (s->engine) {
+        error_setg(errp, "'%s' cannot be changed once the object exists", name);
+        return false;
+    }
+    return true;
+}
+
+static char *get_chardev(Object *obj, Error **errp)
+{
+    return g_strdup(INTROSPECTION(obj)->chardev);
+}
+
+static void set_chardev(Object *obj, const char *value, Error **errp)
+{
+    Introspection *s = INTROSPECTION(obj);
+
+    if (prop_settable(s, "chardev", errp)) {
+        g_free(s->chardev);
+        s->chardev = g_strdup(value);
+    }
+}
+
+static bool get_wait(Object *obj, Error **errp)
+{
+    return INTROSPECTION(obj)->wait;
+}
+
+static void set_wait(Object *obj, bool value, Error **errp)
+{
+    Introspection *s = INTROSPECTION(obj);
+
+    if (prop_settable(s, "wait", errp)) {
+        s->wait = value;
+    }
+}
+
+/* @opaque is the offset of the property's uint32_t. */
+static void get_seconds(Object *obj, Visitor *v, const char *name, void *opaque,
+                        Error **errp)
+{
+    visit_type_uint32(v, name, (void *)obj + (uintptr_t)opaque, errp);
+}
+
+static void set_seconds(Object *obj, Visitor *v, const char *name, void *opaque,
+                        Error **errp)
+{
+    uint32_t *seconds = (void *)obj + (uintptr_t)opaque;
+    uint32_t value;
+
+    if (prop_settable(INTROSPECTION(obj), name, errp) &&
+        visit_type_uint32(v, name, &value, errp)) {
+        *seconds = value;
+    }
+}
+
+static void get_commands(Object *obj, Visitor *v, const char *name,
+                         void *opaque, Error **errp)
+{
+    g_autoptr(IntrospectionCommandList) list =
+        introspection_commands_from_mask(INTROSPECTION(obj)->commands);
+
+    visit_type_IntrospectionCommandList(v, name, &list, errp);
+}
+
+static void set_commands(Object *obj, Visitor *v, const char *name,
+                         void *opaque, Error **errp)
+{
+    g_autoptr(IntrospectionCommandList) list = NULL;
+    Introspection *s = INTROSPECTION(obj);
+
+    if (prop_settable(s, name, errp) &&
+        visit_type_IntrospectionCommandList(v, name, &list, errp)) {
+        s->commands = introspection_commands_to_mask(list);
+    }
+}
+
+static void get_events(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    g_autoptr(IntrospectionEventList) list =
+        introspection_events_from_mask(INTROSPECTION(obj)->events);
+
+    visit_type_IntrospectionEventList(v, name, &list, errp);
+}
+
+static void set_events(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    g_autoptr(IntrospectionEventList) list = NULL;
+    Introspection *s = INTROSPECTION(obj);
+
+    if (prop_settable(s, name, errp) &&
+        visit_type_IntrospectionEventList(v, name, &list, errp)) {
+        s->events = introspection_events_to_mask(list);
+    }
+}
+
+static void introspection_class_init(ObjectClass *oc, void *data)
+{
+    UserCreatableClass *ucc = USER_CREATABLE_CLASS(oc);
+
+    ucc->complete = introspection_complete;
+
+    object_class_property_add_str(oc, "chardev", get_chardev, set_chardev);
+    object_class_property_add_bool(oc, "wait", get_wait, set_wait);
+    object_class_property_add(oc, "handshake-timeout", "uint32",
+                              get_seconds, set_seconds, NULL,
+                              (void *)offsetof(Introspection,
+                                               handshake_timeout));
+    object_class_property_add(oc, "unhook-timeout", "uint32",
+                              get_seconds, set_seconds, NULL,
+                              (void *)offsetof(Introspection, unhook_timeout));
+    object_class_property_add(oc, "commands", "IntrospectionCommandList",
+                              get_commands, set_commands, NULL, NULL);
+    object_class_property_add(oc, "events", "IntrospectionEventList",
+                              get_events, set_events, NULL, NULL);
+}
+
+static const TypeInfo introspection_info = {
+    .name = TYPE_INTROSPECTION,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(Introspection),
+    .instance_init = introspection_instance_init,
+    .instance_finalize = introspection_finalize,
+    .class_init = introspection_class_init,
+    .interfaces = (InterfaceInfo[]) {
+        { TYPE_USER_CREATABLE },
+        { }
+    }
+};
+
+static void introspection_register_types(void)
+{
+    type_register_static(&introspection_info);
+}
+
+type_init(introspection_register_types);

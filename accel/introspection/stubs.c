@@ -1,0 +1,18 @@
+/*
+ * Virtual machine introspection: targets that have no engine
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "introspection/vcpu.h"
+
+/* Reached only with CPUState.introspection set, which an engine does. */
+void introspection_vcpu_left_guest(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+void introspection_vcpu_remove(CPUState *cpu)
+{
+}

@@ -1,0 +1,39 @@
+/*
+ * Virtual machine introspection: what QEMU's vCPU loops need of it
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef INTROSPECTION_VCPU_H
+#define INTROSPECTION_VCPU_H
+
+#include "hw/core/cpu.h"
+#include "qemu/atomic.h"
+
+/* The guest waits for a tool before its first instruction.  BQL to write. */
+extern bool introspection_guest_held;
+
+/*
+ * True while introspection keeps @cpu from running guest code.  To the loops
+ * such a vCPU is like a stopped one: it serves its work queue, and stop,
+ * unplug and shutdown find it where they expect it.
+ */
+static inline bool introspection_vcpu_held(const CPUState *cpu)
+{
+    return qatomic_read(&cpu->introspection_blocked) ||
+           qatomic_read(&introspection_guest_held);
+}
+
+void introspection_vcpu_left_guest(CPUState *cpu);
+
+/* On the vCPU's thread, without the BQL, when guest code has been left. */
+static inline void introspection_tcg_cpu_exec_end(CPUState *cpu)
+{
+    if (unlikely(cpu->introspection)) {
+        introspection_vcpu_left_guest(cpu);
+    }
+}
+
+/* @cpu's thread has ended, and @cpu will be gone.  BQL held. */
+void introspection_vcpu_remove(CPUState *cpu);
+
+#endif

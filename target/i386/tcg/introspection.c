@@ -1,0 +1,132 @@
+/*
+ * Virtual machine introspection: x86 instructions under TCG
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "cpu.h"
+#include "exec/cpu-common.h"
+#include "exec/translation-block.h"
+#include "introspection/x86.h"
+#include "introspection/x86-tcg.h"
+#include "tcg/tcg.h"
+#include "target/i386/tcg/helper-tcg.h"
+#include "kvmi/accel/introspection/engine/vcpu.h"
+#include "kvmi/target/i386/introspection/msr.h"
+
+#define CR3_NO_FLUSH (UINT64_C(1) << 63)
+
+/*
+ * The tool's verdict on this very instruction, if it is being executed again
+ * after its event: alone in a translation block, so RIP is exact.  Any other
+ * instruction that could have an event means that the guest took another way,
+ * and makes the verdict void.
+ */
+static bool take_verdict(IntrospectionVCPU *v, uint32_t event, uintptr_t ra)
+{
+    const TranslationBlock *tb;
+
+    if (!v->verdict.valid) {
+        return false;
+    }
+    v->verdict.valid = false;
+    tb = tcg_tb_lookup(ra);
+    return v->verdict.event == event &&
+           v->verdict.rip == cpu_env(v->cpu)->eip &&
+           (tb->cflags & (CF_COUNT_MASK | CF_NOIRQ)) == (1 | CF_NOIRQ);
+}
+
+/* Leave guest code before the instruction, for the tool to be asked. */
+static G_NORETURN void leave_for_event(IntrospectionVCPU *v, uint32_t event,
+                                       const IntrospectionEventData *data,
+                                       uintptr_t ra)
+{
+    v->due.valid = true;
+    v->due.event = event;
+    v->due.data = *data;
+    v->cpu->exception_index = EXCP_INTERRUPT;
+    cpu_loop_exit_restore(v->cpu, ra);
+}
+
+/* Whether MOV to the control register raises #GP: SDM Vol. 2, MOV. */
+static bool cr_refuses(CPUX86State *env, int cr, uint64_t value)
+{
+    uint64_t lma = env->efer & MSR_EFER_LMA;
+
+    switch (cr) {
+    case 0:
+        return (value >> 32) ||
+               ((value & CR0_PG_MASK) && !(value & CR0_PE_MASK)) ||
+               ((value & CR0_NW_MASK) && !(value & CR0_CD_MASK)) ||
+               (!(value & CR0_PG_MASK) && (env->hflags & HF_CS64_MASK)) ||
+               ((value & CR0_PG_MASK) && !(env->cr[0] & CR0_PG_MASK) &&
+                (env->efer & MSR_EFER_LME) && !(env->cr[4] & CR4_PAE_MASK));
+    case 3:
+        return lma && (value >> env_archcpu(env)->phys_bits);
+    case 4:
+        return (value & cr4_reserved_bits(env)) ||
+               (lma && !(value & CR4_PAE_MASK)) ||
+               (lma && ((value ^ env->cr[4]) & CR4_LA57_MASK));
+    default:
+        g_assert_not_reached();
+    }
+}
+
+target_ulong introspection_cr_written(CPUX86State *env, int cr,
+                                      target_ulong value, uintptr_t ra)
+{
+    IntrospectionVCPU *v = env_cpu(env)->introspection;
+    uint64_t keep = cr == 3 ? value & CR3_NO_FLUSH : 0;
+    IntrospectionEventData data = {
+        .cr = {
+            .cr = cr,
+            .old_value = env->cr[cr],
+            .new_value = value & ~keep,
+        },
+    };
+    uint64_t new_val;
+
+    if (take_verdict(v, KVMI_EVENT_CR, ra) && v->verdict.data.cr.cr == cr) {
+        new_val = v->verdict.reply.cr.new_val;
+        if (new_val != data.cr.new_value && cr_refuses(env, cr, new_val)) {
+            raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
+        }
+        return new_val | keep;
+    }
+    if ((v->events & KVMI_EVENT_CR_FLAG) && (v->crs & (1u << cr)) &&
+        data.cr.old_value != data.cr.new_value) {
+        leave_for_event(v, KVMI_EVENT_CR, &data, ra);
+    }
+    return value;
+}
+
+static bool msr_is_watched(IntrospectionVCPU *v, uint32_t msr)
+{
+    return (v->events & KVMI_EVENT_MSR_FLAG) &&
+           introspection_msr_can_be_watched(msr) &&
+           test_bit(introspection_msr_bit(msr), introspection_msr_map(v, msr));
+}
+
+uint64_t introspection_msr_written(CPUX86State *env, uint32_t msr,
+                                   uint64_t value, uintptr_t ra)
+{
+    CPUState *cpu = env_cpu(env);
+    IntrospectionVCPU *v = cpu->introspection;
+    IntrospectionEventData data = {
+        .msr = { .msr = msr, .new_value = value },
+    };
+    uint64_t old;
+
+    if (take_verdict(v, KVMI_EVENT_MSR, ra) && v->verdict.data.msr.msr == msr) {
+        return v->verdict.reply.msr.new_val;
+    }
+    if (msr_is_watched(v, msr) &&
+        x86_introspection_read_msr(cpu, msr, &old) &&
+        !x86_introspection_msr_refuses(cpu, msr, value) &&
+        x86_introspection_msr_stored(cpu, msr, old, value) != old) {
+        data.msr.old_value = old;
+        leave_for_event(v, KVMI_EVENT_MSR, &data, ra);
+    }
+    return value;
+}
