@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Each target does all that is needed before it: packages, base, hooks,
+# configuration, compilation. See 'make help'.
+
+all:
+	@scripts/build
+
+demo:
+	@scripts/build demo
+	@scripts/demo
+
+check:
+	@scripts/build check
+	@scripts/check
+
+check-base:
+	@scripts/build check
+	@scripts/check --base
+
+bench:
+	@scripts/build check
+	@tests/bench/bench
+
+docs:
+	@scripts/build docs
+	@echo "The manual: build/docs/manual/index.html"
+
+install:
+	@test -e build/build.ninja || { echo "run 'make' first" >&2; exit 1; }
+	ninja -C build install
+
+clean:
+	@if test -e build/build.ninja; then ninja -C build -t clean; fi
+
+distclean:
+	@scripts/refresh-hooks --check
+	rm -rf build base
+
+help:
+	@echo "make             build QEMU with introspection: build/qemu-system-x86_64"
+	@echo "make demo        boot a Linux guest and look into it from outside"
+	@echo "make check       run the tests, and some of QEMU's own"
+	@echo "make check-base  run all of QEMU's own tests for x86 machines"
+	@echo "make bench       measure how fast introspection is, as ratios"
+	@echo "make docs        build the manual (takes Sphinx)"
+	@echo "make install     install, after ./configure --prefix=... && make"
+	@echo "make clean       remove what the compiler made"
+	@echo "make distclean   remove all that was made: build/ and base/"
+	@echo "All of them install missing Debian packages by themselves, as root or"
+	@echo "with sudo, fetch QEMU 10.0 and build it. Options: ./configure --help."
+
+.PHONY: all demo check check-base bench docs install clean distclean help
