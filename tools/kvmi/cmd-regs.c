@@ -52,7 +52,7 @@ static void print_flags(const char *name, uint64_t value, const Flag *flags)
 
 static void print_segment(const char *name, const struct kvm_segment *seg)
 {
-    printf("%-6s %04x  base %016" PRIx64 "  limit %08" PRIx32 "  type %2u "
+    printf("%-6s %04x base %016" PRIx64 " limit %08" PRIx32 " type %2u "
            "s%u dpl%u p%u avl%u l%u db%u g%u%s\n",
            name, seg->selector, (uint64_t)seg->base, (uint32_t)seg->limit,
            seg->type, seg->s, seg->dpl, seg->present, seg->avl, seg->l,
@@ -61,7 +61,7 @@ static void print_segment(const char *name, const struct kvm_segment *seg)
 
 static void print_table(const char *name, const struct kvm_dtable *table)
 {
-    printf("%-6s       base %016" PRIx64 "  limit %08x\n",
+    printf("%-6s      base %016" PRIx64 " limit %08x\n",
            name, (uint64_t)table->base, table->limit);
 }
 
