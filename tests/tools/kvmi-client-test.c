@@ -1,0 +1,1528 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Unit tests of the KVMI client library, against a VM played by a thread
+ */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <glib/gstdio.h>
+#include "fake-vm.h"
+#include "kvmi-client.h"
+
+/* Nothing here takes long: a test that hangs is to fail. */
+#define HANG_SECONDS 60
+
+#define assert_kvmi_error(err, code) \
+    g_assert_error(err, KVMI_ERROR, KVMI_ERROR_ ## code)
+
+typedef struct Body {
+    uint8_t bytes[KVMI_MSG_SIZE] __attribute__((aligned(8)));
+} Body;
+
+static KvmiClient *connect_to(FakeVM *vm)
+{
+    GError *err = NULL;
+    KvmiClient *client = kvmi_client_new_from_fd(vm->client_fd, NULL, &err);
+
+    g_assert_no_error(err);
+    g_assert_nonnull(client);
+    return client;
+}
+
+static void finish(KvmiClient *client, FakeVM *vm)
+{
+    kvmi_client_free(client);
+    fake_vm_free(vm);
+}
+
+/* The next message must be this command. */
+static void expect(FakeVM *vm, struct kvmi_msg_hdr *hdr, Body *body,
+                   uint16_t id)
+{
+    g_assert(fake_recv_message(vm, hdr, body));
+    g_assert_cmpuint(hdr->id, ==, id);
+}
+
+/* The client must say nothing more. */
+static void expect_end(FakeVM *vm)
+{
+    uint8_t byte;
+
+    g_assert(!fake_recv(vm, &byte, 1));
+}
+
+/*
+ * Handshake
+ */
+
+static void check_uuid(KvmiClient *client)
+{
+    unsigned i;
+
+    for (i = 0; i < 16; i++) {
+        g_assert_cmphex(kvmi_client_vm(client)->uuid[i], ==, 0x10 + i);
+    }
+}
+
+static void script_handshake(FakeVM *vm)
+{
+    fake_handshake(vm);
+    expect_end(vm);
+}
+
+static void check_handshake(size_t piece)
+{
+    static const uint8_t expected[24] = { 24 };
+    FakeVM *vm = fake_vm_new(script_handshake, piece, NULL);
+    KvmiClient *client = connect_to(vm);
+    const KvmiVMInfo *info = kvmi_client_vm(client);
+
+    check_uuid(client);
+    g_assert_cmpuint(info->struct_size, ==, 96);
+    g_assert_cmpstr(info->name, ==, "fake");
+    g_assert_cmpint(info->start_time, ==, 1700000000);
+    kvmi_client_free(client);
+    fake_vm_join(vm);
+    g_assert_cmpmem(vm->hello, sizeof(vm->hello), expected, sizeof(expected));
+    fake_vm_free(vm);
+}
+
+static void test_handshake_bytes(void)
+{
+    check_handshake(0);
+}
+
+static void test_handshake_pieces(void)
+{
+    check_handshake(1);
+}
+
+static void test_handshake_cookie(void)
+{
+    static const uint8_t expected[24] = {
+        24, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+        11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+    };
+    FakeVM *vm = fake_vm_new(script_handshake, 0, NULL);
+    KvmiConfig config = { 0 };
+    KvmiClient *client;
+
+    memcpy(config.cookie, expected + 4, sizeof(config.cookie));
+    client = kvmi_client_new_from_fd(vm->client_fd, &config, NULL);
+    g_assert_nonnull(client);
+    kvmi_client_free(client);
+    fake_vm_join(vm);
+    g_assert_cmpmem(vm->hello, sizeof(vm->hello), expected, sizeof(expected));
+    fake_vm_free(vm);
+}
+
+static void script_longer_handshake(FakeVM *vm)
+{
+    Body body;
+    struct kvmi_msg_hdr hdr;
+
+    fake_send_hello(vm, 10000);
+    fake_recv_hello(vm);
+    /* What follows must not be taken for a part of the handshake. */
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    fake_answer(vm, &hdr, &body);
+}
+
+static void test_handshake_longer(void)
+{
+    FakeVM *vm = fake_vm_new(script_longer_handshake, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_version_reply version;
+
+    check_uuid(client);
+    g_assert_cmpuint(kvmi_client_vm(client)->struct_size, ==, 10000);
+    g_assert_cmpstr(kvmi_client_vm(client)->name, ==, "fake");
+    g_assert(kvmi_get_version(client, &version, NULL));
+    finish(client, vm);
+}
+
+static void script_shortest_handshake(FakeVM *vm)
+{
+    fake_send_hello(vm, 20);
+    fake_recv_hello(vm);
+}
+
+static void test_handshake_shortest(void)
+{
+    FakeVM *vm = fake_vm_new(script_shortest_handshake, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+
+    check_uuid(client);
+    g_assert_cmpuint(kvmi_client_vm(client)->struct_size, ==, 20);
+    g_assert_cmpstr(kvmi_client_vm(client)->name, ==, "");
+    g_assert_cmpint(kvmi_client_vm(client)->start_time, ==, 0);
+    finish(client, vm);
+}
+
+static void script_bad_size(FakeVM *vm)
+{
+    fake_send(vm, vm->opaque, 4);
+    expect_end(vm);
+}
+
+static void check_bad_size(uint32_t size)
+{
+    FakeVM *vm = fake_vm_new(script_bad_size, 0, &size);
+    GError *err = NULL;
+
+    g_assert_null(kvmi_client_new_from_fd(vm->client_fd, NULL, &err));
+    assert_kvmi_error(err, HANDSHAKE);
+    g_error_free(err);
+    fake_vm_free(vm);
+}
+
+static void test_handshake_too_short(void)
+{
+    check_bad_size(0);
+    check_bad_size(19);
+}
+
+static void test_handshake_too_long(void)
+{
+    check_bad_size(1024 * 1024 + 1);
+    check_bad_size(UINT32_MAX);
+}
+
+static void script_silent(FakeVM *vm)
+{
+    fake_send(vm, "\x60\0\0\0half", 8);
+    expect_end(vm);
+}
+
+static void test_handshake_silent(void)
+{
+    FakeVM *vm = fake_vm_new(script_silent, 0, NULL);
+    KvmiConfig config = { .handshake_timeout_ms = 50 };
+    GError *err = NULL;
+
+    g_assert_null(kvmi_client_new_from_fd(vm->client_fd, &config, &err));
+    assert_kvmi_error(err, HANDSHAKE);
+    g_assert_nonnull(strstr(err->message, "8 bytes"));
+    g_error_free(err);
+    fake_vm_free(vm);
+}
+
+static void script_hangup(FakeVM *vm)
+{
+    fake_send(vm, "\x60\0\0\0", 4);
+}
+
+static void test_handshake_hangup(void)
+{
+    FakeVM *vm = fake_vm_new(script_hangup, 0, NULL);
+    GError *err = NULL;
+
+    g_assert_null(kvmi_client_new_from_fd(vm->client_fd, NULL, &err));
+    assert_kvmi_error(err, HANDSHAKE);
+    g_error_free(err);
+    fake_vm_free(vm);
+}
+
+/*
+ * Commands and replies
+ */
+
+/* What each command must send, after its header, and what it gets. */
+typedef struct Exchange {
+    uint16_t id;
+    const void *msg;
+    size_t size;
+    const void *reply;
+    size_t reply_size;
+} Exchange;
+
+static void script_exchanges(FakeVM *vm)
+{
+    const Exchange *x;
+    struct kvmi_msg_hdr hdr;
+    uint32_t last_seq = 0;
+    Body body;
+
+    fake_handshake(vm);
+    for (x = vm->opaque; x->id; x++) {
+        expect(vm, &hdr, &body, x->id);
+        g_assert_cmpmem(body.bytes, hdr.size, x->msg, x->size);
+        g_assert_cmpuint(hdr.seq, !=, last_seq);
+        last_seq = hdr.seq;
+        fake_reply(vm, &hdr, 0, x->reply, x->reply_size);
+    }
+    expect_end(vm);
+}
+
+static void test_vm_commands(void)
+{
+    static const struct kvmi_get_version_reply version = { 1, 2, 3, 0 };
+    static const struct kvmi_get_guest_info guest_info = { 0 };
+    static const struct kvmi_get_guest_info_reply guest = { 4, 0, 5 };
+    static const struct kvmi_pause_all_vcpus_reply paused = { 7, 0 };
+    static const struct kvmi_get_map_token_reply token = {
+        { { 1, 2, 3, 4 } }
+    };
+    static const struct kvmi_control_vm_events vm_events = { 0x201, 0 };
+    static const struct kvmi_read_physical read = { 0x1234, 4 };
+    static const uint64_t write[] = { 0x5678, 8, 0x1122334455667788 };
+    static const Exchange exchanges[] = {
+        { KVMI_GET_VERSION, NULL, 0, &version, sizeof(version) },
+        { KVMI_GET_GUEST_INFO, &guest_info, 8, &guest, sizeof(guest) },
+        { KVMI_PAUSE_ALL_VCPUS, NULL, 0, &paused, sizeof(paused) },
+        { KVMI_GET_MAP_TOKEN, NULL, 0, &token, sizeof(token) },
+        { KVMI_CONTROL_VM_EVENTS, &vm_events, 8, NULL, 0 },
+        { KVMI_READ_PHYSICAL, &read, 16, "abcd", 4 },
+        { KVMI_WRITE_PHYSICAL, write, 24, NULL, 0 },
+        { 0 }
+    };
+    FakeVM *vm = fake_vm_new(script_exchanges, 0, (void *)exchanges);
+    KvmiClient *c = connect_to(vm);
+    struct kvmi_get_version_reply v;
+    struct kvmi_get_guest_info_reply g;
+    struct kvmi_map_mem_token t;
+    uint32_t count;
+    char buf[4];
+
+    g_assert(kvmi_get_version(c, &v, NULL));
+    g_assert_cmpmem(&v, sizeof(v), &version, sizeof(version));
+    g_assert(kvmi_get_guest_info(c, &g, NULL));
+    g_assert_cmpmem(&g, sizeof(g), &guest, sizeof(guest));
+    g_assert(kvmi_pause_all_vcpus(c, &count, NULL));
+    g_assert_cmpuint(count, ==, 7);
+    g_assert(kvmi_get_map_token(c, &t, NULL));
+    g_assert_cmpmem(&t, sizeof(t), &token, sizeof(token));
+    g_assert(kvmi_control_vm_events(c, 0x201, NULL));
+    g_assert(kvmi_read_physical(c, 0x1234, buf, 4, NULL));
+    g_assert_cmpmem(buf, 4, "abcd", 4);
+    g_assert(kvmi_write_physical(c, 0x5678, &write[2], 8, NULL));
+    finish(c, vm);
+}
+
+static void test_vcpu_commands(void)
+{
+    static const struct {
+        struct kvmi_get_registers msg;
+        uint32_t msrs[2];
+    } get_registers = { { .vcpu = 1, .nmsrs = 2 }, { 0x10, 0xc0000082 } };
+    static const struct {
+        struct kvmi_get_registers_reply reply;
+        struct kvm_msr_entry entries[2];
+    } registers = {
+        { .mode = 8, .regs = { .rip = 9 }, .sregs = { .cr3 = 10 },
+          .msrs = { .nmsrs = 2 } },
+        { { 0x10, 0, 11 }, { 0xc0000082, 0, 12 } },
+    };
+    static const struct kvmi_set_registers set_registers = {
+        .vcpu = 1, .regs = { .rax = 1, .rflags = 2 },
+    };
+    static const struct kvmi_get_cpuid get_cpuid = {
+        .vcpu = 1, .function = 7, .index = 2,
+    };
+    static const struct kvmi_get_cpuid_reply cpuid = { 1, 2, 3, 4 };
+    static const struct kvmi_get_xsave get_xsave = { .vcpu = 1 };
+    static const struct kvm_xsave xsave = { .region = { 5, 6 } };
+    static const struct kvmi_inject_exception inject = {
+        .vcpu = 1, .nr = 14, .has_error = 1, .error_code = 3,
+        .address = 0x7000,
+    };
+    static const struct {
+        struct kvmi_get_page_access msg;
+        uint64_t gpas[2];
+    } get_access = { { .vcpu = 1, .count = 2 }, { 0x1000, 0x2000 } };
+    static const struct {
+        struct kvmi_set_page_access msg;
+        struct kvmi_page_access_entry entries[1];
+    } set_access = { { .vcpu = 1, .count = 1 }, { { 0x3000, 5, { 0 } } } };
+    static const struct kvmi_control_events events = { 1, 0, 6 };
+    static const struct kvmi_control_cr cr = { 1, 1, 0, 3 };
+    static const struct kvmi_control_msr msr = { 1, 0, 0, 0xc0000082 };
+    const Exchange exchanges[] = {
+        { KVMI_GET_REGISTERS, &get_registers, 16,
+          &registers, sizeof(registers) },
+        { KVMI_SET_REGISTERS, &set_registers, sizeof(set_registers), NULL, 0 },
+        { KVMI_GET_CPUID, &get_cpuid, 16, &cpuid, sizeof(cpuid) },
+        { KVMI_GET_XSAVE, &get_xsave, 8, &xsave, 4096 },
+        { KVMI_INJECT_EXCEPTION, &inject, 16, NULL, 0 },
+        { KVMI_GET_PAGE_ACCESS, &get_access, 24, "\7\5", 2 },
+        { KVMI_SET_PAGE_ACCESS, &set_access, 24, NULL, 0 },
+        { KVMI_CONTROL_EVENTS, &events, 8, NULL, 0 },
+        { KVMI_CONTROL_CR, &cr, 8, NULL, 0 },
+        { KVMI_CONTROL_MSR, &msr, 8, NULL, 0 },
+        { 0 }
+    };
+    FakeVM *vm = fake_vm_new(script_exchanges, 0, (void *)exchanges);
+    KvmiClient *c = connect_to(vm);
+    struct kvmi_get_cpuid_reply leaf;
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    struct kvm_xsave image;
+    uint64_t values[2];
+    uint8_t access[2];
+    uint32_t mode;
+
+    g_assert(kvmi_get_registers(c, 1, get_registers.msrs, 2, &mode, &regs,
+                                &sregs, values, NULL));
+    g_assert_cmpuint(mode, ==, 8);
+    g_assert_cmpuint(regs.rip, ==, 9);
+    g_assert_cmpuint(sregs.cr3, ==, 10);
+    g_assert_cmpuint(values[0], ==, 11);
+    g_assert_cmpuint(values[1], ==, 12);
+    g_assert(kvmi_set_registers(c, 1, &set_registers.regs, NULL));
+    g_assert(kvmi_get_cpuid(c, 1, 7, 2, &leaf, NULL));
+    g_assert_cmpmem(&leaf, sizeof(leaf), &cpuid, sizeof(cpuid));
+    g_assert(kvmi_get_xsave(c, 1, &image, NULL));
+    g_assert_cmpmem(&image, 4096, &xsave, 4096);
+    g_assert(kvmi_inject_exception(c, 1, 14, true, 3, 0x7000, NULL));
+    g_assert(kvmi_get_page_access(c, 1, get_access.gpas, 2, access, NULL));
+    g_assert_cmpmem(access, 2, "\7\5", 2);
+    g_assert(kvmi_set_page_access(c, 1, set_access.entries, 1, NULL));
+    g_assert(kvmi_control_events(c, 1, 6, NULL));
+    g_assert(kvmi_control_cr(c, 1, 3, true, NULL));
+    g_assert(kvmi_control_msr(c, 1, 0xc0000082, false, NULL));
+    finish(c, vm);
+}
+
+static void test_pieces(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 1, NULL);
+    KvmiClient *client = connect_to(vm);
+    uint8_t buf[4096];
+    unsigned i;
+
+    for (i = 0; i < 4; i++) {
+        g_assert(kvmi_read_physical(client, 0x1000 + i, buf, 4096 - i, NULL));
+        g_assert_cmpmem(buf, 4096 - i, vm->ram + 0x1000 + i, 4096 - i);
+    }
+    finish(client, vm);
+}
+
+static void script_longer_reply(FakeVM *vm)
+{
+    struct {
+        struct kvmi_get_guest_info_reply known;
+        uint8_t unknown[1000];
+    } reply = { .known = { .vcpu_count = 3 } };
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_GUEST_INFO);
+    memset(reply.unknown, 0xee, sizeof(reply.unknown));
+    fake_reply(vm, &hdr, 0, &reply, sizeof(reply));
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    fake_answer(vm, &hdr, &body);
+}
+
+static void test_longer_reply(void)
+{
+    FakeVM *vm = fake_vm_new(script_longer_reply, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_guest_info_reply info;
+    struct kvmi_get_version_reply version;
+
+    g_assert(kvmi_get_guest_info(client, &info, NULL));
+    g_assert_cmpuint(info.vcpu_count, ==, 3);
+    g_assert(kvmi_get_version(client, &version, NULL));
+    g_assert_cmpuint(version.version, ==, KVMI_VERSION);
+    finish(client, vm);
+}
+
+static void script_shorter_reply(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_GUEST_INFO);
+    fake_reply(vm, &hdr, 0, "1234", 4);
+    expect_end(vm);
+}
+
+static void test_shorter_reply(void)
+{
+    FakeVM *vm = fake_vm_new(script_shorter_reply, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_guest_info_reply info;
+    GError *err = NULL;
+
+    g_assert(!kvmi_get_guest_info(client, &info, &err));
+    assert_kvmi_error(err, PROTOCOL);
+    g_error_free(err);
+    finish(client, vm);
+}
+
+static const int engine_errors[] = {
+    KVM_EPERM, KVM_ENOENT, KVM_E2BIG, KVM_EAGAIN, KVM_ENOMEM, KVM_EACCES,
+    KVM_EFAULT, KVM_EBUSY, KVM_EINVAL, KVM_EOPNOTSUPP, KVM_ENOSYS,
+};
+
+static void script_errors(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+    unsigned i;
+
+    fake_handshake(vm);
+    for (i = 0; i < G_N_ELEMENTS(engine_errors); i++) {
+        expect(vm, &hdr, &body, KVMI_GET_XSAVE);
+        fake_reply(vm, &hdr, -engine_errors[i], NULL, 0);
+    }
+    expect(vm, &hdr, &body, KVMI_GET_XSAVE);
+    fake_reply(vm, &hdr, -12345, NULL, 0);
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    fake_answer(vm, &hdr, &body);
+}
+
+static void test_error_replies(void)
+{
+    FakeVM *vm = fake_vm_new(script_errors, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_version_reply version;
+    struct kvm_xsave xsave;
+    GError *err = NULL;
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(engine_errors); i++) {
+        const char *name = kvmi_engine_error_name(engine_errors[i]);
+
+        g_assert(!kvmi_get_xsave(client, 3, &xsave, &err));
+        g_assert_error(err, KVMI_ENGINE_ERROR, engine_errors[i]);
+        g_assert_nonnull(strstr(err->message, name));
+        g_assert_nonnull(strstr(err->message, "get-xsave"));
+        g_assert_nonnull(strstr(err->message, "vCPU 3"));
+        g_clear_error(&err);
+    }
+    g_assert(!kvmi_get_xsave(client, 3, &xsave, &err));
+    g_assert_error(err, KVMI_ENGINE_ERROR, 12345);
+    g_clear_error(&err);
+
+    /* An error does no harm to the connection. */
+    g_assert(kvmi_get_version(client, &version, NULL));
+    finish(client, vm);
+}
+
+static void script_wrong_seq(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    hdr.seq += 1000;
+    fake_answer(vm, &hdr, &body);
+    expect_end(vm);
+}
+
+static void script_wrong_id(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    hdr.id = KVMI_GET_GUEST_INFO;
+    fake_answer(vm, &hdr, &body);
+    expect_end(vm);
+}
+
+static void script_no_error_code(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    hdr.size = 7;
+    fake_send(vm, &hdr, sizeof(hdr));
+    fake_send(vm, &body, 7);
+    expect_end(vm);
+}
+
+static void script_positive_error(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    fake_reply(vm, &hdr, 22, NULL, 0);
+    expect_end(vm);
+}
+
+static void script_short_event(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_VERSION);
+    fake_event(vm, 1, KVMI_EVENT_CR, 0, "too short", 9);
+    expect_end(vm);
+}
+
+/* The client must give such a VM up, and say why. */
+static void test_bad_messages(void)
+{
+    FakeScript *const scripts[] = {
+        script_wrong_seq, script_wrong_id, script_no_error_code,
+        script_positive_error, script_short_event,
+    };
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(scripts); i++) {
+        FakeVM *vm = fake_vm_new(scripts[i], 0, NULL);
+        KvmiClient *client = connect_to(vm);
+        struct kvmi_get_version_reply version;
+        GError *err = NULL;
+
+        g_assert(!kvmi_get_version(client, &version, &err));
+        assert_kvmi_error(err, PROTOCOL);
+        g_clear_error(&err);
+        g_assert(!kvmi_get_version(client, &version, &err));
+        assert_kvmi_error(err, PROTOCOL);
+        g_error_free(err);
+        finish(client, vm);
+    }
+}
+
+static void test_message_too_long(void)
+{
+    FakeVM *vm = fake_vm_new(script_handshake, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    g_autofree uint8_t *buf = g_malloc0(5000);
+    GError *err = NULL;
+
+    g_assert(!kvmi_write_physical(client, 0, buf, 4081, &err));
+    assert_kvmi_error(err, ARGUMENT);
+    g_clear_error(&err);
+    g_assert_null(kvmi_submit(client, KVMI_GET_VERSION, buf, 4097, NULL, 0,
+                              false, &err));
+    assert_kvmi_error(err, ARGUMENT);
+    g_error_free(err);
+    /* script_handshake checks that nothing was sent. */
+    finish(client, vm);
+}
+
+/*
+ * Many requests
+ */
+
+#define IN_FLIGHT 1000
+
+/* Nothing is answered before all is there. */
+static void script_pipelining(FakeVM *vm)
+{
+    g_autofree struct kvmi_msg_hdr *hdrs = g_new(struct kvmi_msg_hdr,
+                                                 IN_FLIGHT);
+    g_autofree Body *bodies = g_new(Body, IN_FLIGHT);
+    unsigned i;
+
+    fake_handshake(vm);
+    for (i = 0; i < IN_FLIGHT; i++) {
+        expect(vm, &hdrs[i], &bodies[i], KVMI_READ_PHYSICAL);
+    }
+    for (i = 0; i < IN_FLIGHT; i++) {
+        fake_answer(vm, &hdrs[i], &bodies[i]);
+    }
+}
+
+static void test_pipelining(void)
+{
+    FakeVM *vm = fake_vm_new(script_pipelining, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    KvmiRequest *requests[IN_FLIGHT];
+    uint64_t values[IN_FLIGHT];
+    unsigned i;
+
+    for (i = 0; i < IN_FLIGHT; i++) {
+        struct kvmi_read_physical msg = { .gpa = i * 8, .size = 8 };
+
+        requests[i] = kvmi_submit(client, KVMI_READ_PHYSICAL,
+                                  &msg, sizeof(msg), &values[i], 8,
+                                  i % 10, NULL);
+        g_assert_nonnull(requests[i]);
+    }
+    for (i = 0; i < IN_FLIGHT; i++) {
+        g_assert(kvmi_request_finish(client, requests[i], 8, NULL, NULL,
+                                     NULL));
+        g_assert_cmpmem(&values[i], 8, vm->ram + i * 8, 8);
+    }
+    finish(client, vm);
+}
+
+/*
+ * The VM answers one request after the other, and blocks where nobody reads
+ * its answers.  The client must read although it wants to send.
+ */
+static void test_full_socket(void)
+{
+    enum { N = 3000 };
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    g_autofree KvmiRequest **requests = g_new(KvmiRequest *, N);
+    g_autofree uint8_t *buf = g_malloc(N * 4096);
+    unsigned i;
+
+    for (i = 0; i < N; i++) {
+        struct kvmi_read_physical msg = { .gpa = i % 100 * 4096,
+                                          .size = 4096 };
+
+        requests[i] = kvmi_submit(client, KVMI_READ_PHYSICAL,
+                                  &msg, sizeof(msg), buf + i * 4096, 4096,
+                                  false, NULL);
+        g_assert_nonnull(requests[i]);
+    }
+    for (i = 0; i < N; i++) {
+        g_assert(kvmi_request_finish(client, requests[i], 4096, NULL, NULL,
+                                     NULL));
+        g_assert_cmpmem(buf + i * 4096, 4096, vm->ram + i % 100 * 4096, 4096);
+    }
+    finish(client, vm);
+}
+
+/* vCPUs answer when they can, so not in the order of the commands. */
+static void script_out_of_order(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdrs[3];
+    Body bodies[3];
+    unsigned i;
+
+    fake_handshake(vm);
+    for (i = 0; i < 3; i++) {
+        expect(vm, &hdrs[i], &bodies[i], KVMI_GET_CPUID);
+    }
+    for (i = 3; i-- > 0; ) {
+        struct kvmi_get_cpuid *msg = (struct kvmi_get_cpuid *)&bodies[i];
+        struct kvmi_get_cpuid_reply reply = { .eax = msg->vcpu };
+
+        fake_reply(vm, &hdrs[i], 0, &reply, sizeof(reply));
+    }
+}
+
+static void test_out_of_order(void)
+{
+    FakeVM *vm = fake_vm_new(script_out_of_order, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_cpuid_reply replies[3];
+    KvmiRequest *requests[3];
+    unsigned i;
+
+    for (i = 0; i < 3; i++) {
+        struct kvmi_get_cpuid msg = { .vcpu = i };
+
+        requests[i] = kvmi_submit(client, KVMI_GET_CPUID, &msg, sizeof(msg),
+                                  &replies[i], sizeof(replies[i]), i < 2,
+                                  NULL);
+    }
+    for (i = 0; i < 3; i++) {
+        g_assert(kvmi_request_finish(client, requests[i], sizeof(replies[i]),
+                                     NULL, NULL, NULL));
+        g_assert_cmpuint(replies[i].eax, ==, i);
+    }
+    finish(client, vm);
+}
+
+/*
+ * Memory
+ */
+
+static void test_memory_read(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    g_autofree uint8_t *buf = g_malloc(FAKE_HOLE_START);
+    GError *err = NULL;
+
+    g_assert(kvmi_read_memory(client, 0x1fff, buf, 2, NULL));
+    g_assert_cmpmem(buf, 2, vm->ram + 0x1fff, 2);
+    g_assert(kvmi_read_memory(client, 3, buf, FAKE_HOLE_START - 3, NULL));
+    g_assert_cmpmem(buf, FAKE_HOLE_START - 3, vm->ram + 3,
+                    FAKE_HOLE_START - 3);
+
+    g_assert(!kvmi_read_memory(client, FAKE_HOLE_START - 1, buf, 2, &err));
+    g_assert_error(err, KVMI_ENGINE_ERROR, KVM_EINVAL);
+    g_assert_nonnull(strstr(err->message, "0xa0000"));
+    g_error_free(err);
+    finish(client, vm);
+}
+
+static void test_memory_write(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    g_autofree uint8_t *data = g_malloc(100000);
+    GError *err = NULL;
+
+    memset(data, 0x5a, 100000);
+    g_assert(kvmi_write_memory(client, 0x1ffd, data, 100000, NULL));
+    g_assert_cmphex(vm->ram[0x1ffc], ==, 0xfc ^ 0x1f);
+    g_assert_cmpmem(vm->ram + 0x1ffd, 100000, data, 100000);
+    g_assert_cmphex(vm->ram[0x1ffd + 100000], !=, 0x5a);
+
+    g_assert(!kvmi_write_memory(client, FAKE_RAM_SIZE - 8, data, 16, &err));
+    g_assert_error(err, KVMI_ENGINE_ERROR, KVM_EINVAL);
+    g_error_free(err);
+    finish(client, vm);
+}
+
+static void test_memory_holes(void)
+{
+    enum { N = FAKE_RAM_SIZE / 4096 + 10 };
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    g_autofree uint8_t *buf = g_malloc(N * 4096);
+    uint8_t present[N];
+    KvmiRead *read;
+    unsigned i;
+
+    read = kvmi_read_start(client, 0, N, buf, present, NULL);
+    g_assert_nonnull(read);
+    g_assert(kvmi_read_finish(client, read, NULL));
+    for (i = 0; i < N; i++) {
+        uint64_t gpa = i * 4096;
+        bool ram = gpa < FAKE_RAM_SIZE &&
+                   !(gpa >= FAKE_HOLE_START && gpa < FAKE_HOLE_END);
+
+        g_assert_cmpint(present[i], ==, ram);
+        if (ram) {
+            g_assert_cmpmem(buf + gpa, 4096, vm->ram + gpa, 4096);
+        }
+    }
+    g_assert(kvmi_probe(client, FAKE_HOLE_START - 8192, 4096, 4, present,
+                        NULL));
+    g_assert_cmpmem(present, 4, "\1\1\0\0", 4);
+    finish(client, vm);
+}
+
+/*
+ * Events
+ */
+
+static void script_event_before_reply(FakeVM *vm)
+{
+    struct kvmi_event_cr cr = { .cr = 3, .old_value = 1, .new_value = 2 };
+    struct kvmi_event_msr msr = { .msr = 0xc0000082, .new_value = 7 };
+    struct kvmi_event_reply *reply;
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_GUEST_INFO);
+    fake_event(vm, 77, KVMI_EVENT_CR, 1, &cr, sizeof(cr));
+    fake_event(vm, 78, KVMI_EVENT_MSR, 0, &msr, sizeof(msr));
+    fake_answer(vm, &hdr, &body);
+
+    expect(vm, &hdr, &body, KVMI_EVENT_REPLY);
+    g_assert_cmpuint(hdr.seq, ==, 77);
+    g_assert_cmpuint(hdr.size, ==, 16);
+    reply = (struct kvmi_event_reply *)&body;
+    g_assert_cmpuint(reply->action, ==, KVMI_EVENT_ACTION_CONTINUE);
+    g_assert_cmpuint(reply->event, ==, KVMI_EVENT_CR);
+    g_assert_cmpuint(*(uint64_t *)(reply + 1), ==, 2);
+
+    expect(vm, &hdr, &body, KVMI_EVENT_REPLY);
+    g_assert_cmpuint(hdr.seq, ==, 78);
+    g_assert_cmpuint(hdr.size, ==, 16);
+    g_assert_cmpuint(reply->event, ==, KVMI_EVENT_MSR);
+    g_assert_cmpuint(*(uint64_t *)(reply + 1), ==, 7);
+    expect_end(vm);
+}
+
+static void check_event_before_reply(size_t piece)
+{
+    FakeVM *vm = fake_vm_new(script_event_before_reply, piece, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_guest_info_reply info;
+    KvmiEvent *event;
+
+    g_assert(kvmi_get_guest_info(client, &info, NULL));
+    g_assert_cmpuint(info.vcpu_count, ==, 2);
+
+    g_assert(kvmi_next_event(client, 0, &event, NULL));
+    g_assert_nonnull(event);
+    g_assert_cmpuint(event->common.event, ==, KVMI_EVENT_CR);
+    g_assert_cmpuint(event->common.vcpu, ==, 1);
+    g_assert_cmphex(event->common.regs.rip, ==, 0xffffffff81000000 + 77);
+    g_assert_cmpuint(event->cr.cr, ==, 3);
+    g_assert_cmpuint(event->cr.old_value, ==, 1);
+    g_assert_cmpuint(event->cr.new_value, ==, 2);
+    g_assert(kvmi_event_continue(client, event, NULL));
+    kvmi_event_free(event);
+
+    g_assert(kvmi_next_event(client, -1, &event, NULL));
+    g_assert_cmpuint(event->common.event, ==, KVMI_EVENT_MSR);
+    g_assert_cmphex(event->msr.msr, ==, 0xc0000082);
+    g_assert(kvmi_event_continue(client, event, NULL));
+    kvmi_event_free(event);
+    finish(client, vm);
+}
+
+static void test_event_before_reply(void)
+{
+    check_event_before_reply(0);
+}
+
+static void test_event_pieces(void)
+{
+    check_event_before_reply(1);
+}
+
+/* The size of the reply to each event: abi. */
+static const struct {
+    uint32_t event;
+    size_t own_size;
+    size_t reply_size;
+} event_sizes[] = {
+    { KVMI_EVENT_UNHOOK, 0, 8 },
+    { KVMI_EVENT_CR, 24, 16 },
+    { KVMI_EVENT_MSR, 24, 16 },
+    { KVMI_EVENT_XSETBV, 0, 8 },
+    { KVMI_EVENT_BREAKPOINT, 8, 8 },
+    { KVMI_EVENT_HYPERCALL, 0, 8 },
+    { KVMI_EVENT_PF, 24, 8 + 264 },
+    { KVMI_EVENT_TRAP, 24, 8 },
+    { KVMI_EVENT_DESCRIPTOR, 24, 8 },
+    { KVMI_EVENT_CREATE_VCPU, 0, 8 },
+    { KVMI_EVENT_PAUSE_VCPU, 0, 8 },
+};
+
+static void script_all_events(FakeVM *vm)
+{
+    static const uint8_t own[64] = { 0 };
+    struct kvmi_event_reply *reply;
+    struct kvmi_msg_hdr hdr;
+    Body body;
+    unsigned i;
+
+    fake_handshake(vm);
+    for (i = 0; i < G_N_ELEMENTS(event_sizes); i++) {
+        fake_event(vm, i, event_sizes[i].event, 0, own,
+                   event_sizes[i].own_size);
+        expect(vm, &hdr, &body, KVMI_EVENT_REPLY);
+        reply = (struct kvmi_event_reply *)&body;
+        g_assert_cmpuint(hdr.seq, ==, i);
+        g_assert_cmpuint(hdr.size, ==, event_sizes[i].reply_size);
+        g_assert_cmpuint(reply->event, ==, event_sizes[i].event);
+        g_assert_cmpuint(reply->action, ==, KVMI_EVENT_ACTION_CONTINUE);
+    }
+    /* And an action of the tool's choosing. */
+    fake_event(vm, 99, KVMI_EVENT_CR, 0, own, 24);
+    expect(vm, &hdr, &body, KVMI_EVENT_REPLY);
+    reply = (struct kvmi_event_reply *)&body;
+    g_assert_cmpuint(hdr.size, ==, 16);
+    g_assert_cmpuint(reply->action, ==, KVMI_EVENT_ACTION_CRASH);
+    g_assert_cmpuint(*(uint64_t *)(reply + 1), ==, 5);
+}
+
+static void test_event_replies(void)
+{
+    struct kvmi_event_cr_reply cr = { .new_val = 5 };
+    FakeVM *vm = fake_vm_new(script_all_events, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    KvmiEvent *event;
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(event_sizes); i++) {
+        g_assert(kvmi_next_event(client, -1, &event, NULL));
+        g_assert_cmpuint(event->common.event, ==, event_sizes[i].event);
+        g_assert(kvmi_event_continue(client, event, NULL));
+        kvmi_event_free(event);
+    }
+    g_assert(kvmi_next_event(client, -1, &event, NULL));
+    g_assert(kvmi_event_reply(client, event, KVMI_EVENT_ACTION_CRASH,
+                              &cr, sizeof(cr), NULL));
+    kvmi_event_free(event);
+    finish(client, vm);
+}
+
+static void test_no_event(void)
+{
+    FakeVM *vm = fake_vm_new(script_handshake, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    gint64 start = g_get_monotonic_time();
+    KvmiEvent *event;
+
+    g_assert(kvmi_next_event(client, 0, &event, NULL));
+    g_assert_null(event);
+    g_assert(kvmi_next_event(client, 50, &event, NULL));
+    g_assert_null(event);
+    g_assert_cmpint(g_get_monotonic_time() - start, >=, 50000);
+    finish(client, vm);
+}
+
+/*
+ * Unhooking: events off on the vCPUs that have any, and an answer to the
+ * event that came before they were off.
+ */
+static void script_unhook(FakeVM *vm)
+{
+    struct kvmi_event_cr cr = { .cr = 3, .new_value = 9 };
+    struct kvmi_control_events *control;
+    struct kvmi_msg_hdr hdr;
+    Body body;
+    unsigned i;
+
+    fake_handshake(vm);
+    for (i = 0; i < 3; i++) {
+        expect(vm, &hdr, &body, KVMI_CONTROL_EVENTS);
+        fake_answer(vm, &hdr, &body);
+    }
+    expect(vm, &hdr, &body, KVMI_CONTROL_VM_EVENTS);
+    fake_answer(vm, &hdr, &body);
+
+    control = (struct kvmi_control_events *)&body;
+    expect(vm, &hdr, &body, KVMI_CONTROL_EVENTS);
+    g_assert_cmpuint(control->vcpu, ==, 1);
+    g_assert_cmpuint(control->events, ==, 0);
+    fake_event(vm, 5, KVMI_EVENT_CR, 1, &cr, sizeof(cr));
+    fake_answer(vm, &hdr, &body);
+    expect(vm, &hdr, &body, KVMI_CONTROL_VM_EVENTS);
+    g_assert_cmpuint(((struct kvmi_control_vm_events *)&body)->events, ==, 0);
+    fake_answer(vm, &hdr, &body);
+
+    expect(vm, &hdr, &body, KVMI_EVENT_REPLY);
+    g_assert_cmpuint(hdr.seq, ==, 5);
+    g_assert_cmpuint(*(uint64_t *)(body.bytes + 8), ==, 9);
+    expect_end(vm);
+}
+
+static void test_unhook(void)
+{
+    FakeVM *vm = fake_vm_new(script_unhook, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+
+    g_assert(kvmi_control_events(client, 0, KVMI_EVENT_CR_FLAG, NULL));
+    g_assert(kvmi_control_events(client, 1, KVMI_EVENT_CR_FLAG, NULL));
+    g_assert(kvmi_control_events(client, 0, 0, NULL));
+    g_assert(kvmi_control_vm_events(client, KVMI_EVENT_UNHOOK_FLAG, NULL));
+    g_assert(kvmi_client_unhook(client, NULL));
+    finish(client, vm);
+}
+
+/*
+ * Ends, expected and not
+ */
+
+static void script_die_before_reply(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_READ_PHYSICAL);
+}
+
+static void script_die_in_header(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_READ_PHYSICAL);
+    fake_send(vm, &hdr, 5);
+}
+
+static void script_die_in_reply(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_READ_PHYSICAL);
+    hdr.size = 8 + 4096;
+    memset(&body, 0, sizeof(body));
+    fake_send(vm, &hdr, sizeof(hdr));
+    fake_send(vm, &body, 2000);
+}
+
+static void test_disconnect_in_command(void)
+{
+    FakeScript *const scripts[] = {
+        script_die_before_reply, script_die_in_header, script_die_in_reply,
+    };
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(scripts); i++) {
+        FakeVM *vm = fake_vm_new(scripts[i], 0, NULL);
+        KvmiClient *client = connect_to(vm);
+        uint8_t buf[4096];
+        GError *err = NULL;
+
+        g_assert(!kvmi_read_physical(client, 0, buf, 4096, &err));
+        assert_kvmi_error(err, DISCONNECTED);
+        g_assert_nonnull(strstr(err->message, "fake"));
+        g_clear_error(&err);
+        g_assert(!kvmi_read_physical(client, 0, buf, 4096, &err));
+        assert_kvmi_error(err, DISCONNECTED);
+        g_clear_error(&err);
+        g_assert(!kvmi_client_unhook(client, &err));
+        assert_kvmi_error(err, DISCONNECTED);
+        g_error_free(err);
+        finish(client, vm);
+    }
+}
+
+static void script_die_in_pipeline(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    Body body;
+    unsigned i;
+
+    fake_handshake(vm);
+    for (i = 0; i < 10; i++) {
+        expect(vm, &hdr, &body, KVMI_READ_PHYSICAL);
+        fake_answer(vm, &hdr, &body);
+    }
+}
+
+static void test_disconnect_in_pipeline(void)
+{
+    FakeVM *vm = fake_vm_new(script_die_in_pipeline, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    g_autofree uint8_t *buf = g_malloc(100 * 4096);
+    GError *err = NULL;
+
+    g_assert(!kvmi_read_memory(client, 0, buf, 100 * 4096, &err));
+    assert_kvmi_error(err, DISCONNECTED);
+    g_error_free(err);
+    finish(client, vm);
+}
+
+static void script_die(FakeVM *vm)
+{
+    fake_handshake(vm);
+    g_usleep(20000);
+}
+
+static void test_disconnect_waiting(void)
+{
+    FakeVM *vm = fake_vm_new(script_die, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    KvmiEvent *event;
+    GError *err = NULL;
+
+    g_assert(!kvmi_next_event(client, -1, &event, &err));
+    assert_kvmi_error(err, DISCONNECTED);
+    g_error_free(err);
+    finish(client, vm);
+}
+
+static void *cancel_soon(void *opaque)
+{
+    g_usleep(20000);
+    kvmi_cancel(opaque);
+    return NULL;
+}
+
+static void test_cancel(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiCancel cancel = { 0 };
+    KvmiConfig config = { .cancel = &cancel };
+    KvmiClient *client = kvmi_client_new_from_fd(vm->client_fd, &config, NULL);
+    struct kvmi_get_version_reply version;
+    GThread *thread;
+    KvmiEvent *event;
+    GError *err = NULL;
+
+    g_assert_nonnull(client);
+    thread = g_thread_new("cancel", cancel_soon, &cancel);
+    g_assert(!kvmi_next_event(client, -1, &event, &err));
+    assert_kvmi_error(err, CANCELLED);
+    g_error_free(err);
+    g_thread_join(thread);
+
+    kvmi_cancel_reset(&cancel);
+    g_assert(kvmi_get_version(client, &version, NULL));
+    finish(client, vm);
+}
+
+/* The reply that comes too late must not be taken for the next one's. */
+static void script_late(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr, next;
+    Body body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_GET_XSAVE);
+    expect(vm, &next, &body, KVMI_GET_VERSION);
+    fake_reply(vm, &hdr, 0, &body, 4096);
+    fake_answer(vm, &next, &body);
+}
+
+static void test_timeout(void)
+{
+    FakeVM *vm = fake_vm_new(script_late, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvmi_get_version_reply version;
+    struct kvm_xsave xsave;
+    GError *err = NULL;
+
+    kvmi_client_set_reply_timeout(client, 30);
+    g_assert(!kvmi_get_xsave(client, 0, &xsave, &err));
+    assert_kvmi_error(err, TIMEOUT);
+    g_error_free(err);
+    kvmi_client_set_reply_timeout(client, 0);
+    g_assert(kvmi_get_version(client, &version, NULL));
+    g_assert_cmpuint(version.version, ==, KVMI_VERSION);
+    finish(client, vm);
+}
+
+/*
+ * Threads
+ */
+
+#define THREADS 4
+#define PER_THREAD 2000
+#define THREAD_EVENTS 100
+
+/* Events come now and then, while several threads send commands. */
+static void script_threads(FakeVM *vm)
+{
+    struct kvmi_msg_hdr hdr;
+    unsigned commands = 0, events = 0, replies = 0;
+    Body body;
+
+    fake_handshake(vm);
+    while (commands < THREADS * PER_THREAD || replies < THREAD_EVENTS) {
+        g_assert(fake_recv_message(vm, &hdr, &body));
+        if (hdr.id == KVMI_EVENT_REPLY) {
+            replies++;
+            continue;
+        }
+        if (++commands % 20 == 0 && events < THREAD_EVENTS) {
+            fake_event(vm, events++, KVMI_EVENT_PAUSE_VCPU, 0, NULL, 0);
+        }
+        fake_answer(vm, &hdr, &body);
+    }
+}
+
+static void *command_thread(void *opaque)
+{
+    KvmiClient *client = opaque;
+    unsigned i;
+
+    for (i = 0; i < PER_THREAD; i++) {
+        uint64_t gpa = g_random_int_range(0, 0x10000), value = 0;
+        uint32_t j, expected;
+
+        g_assert(kvmi_read_physical(client, gpa & ~7, &value, 8, NULL));
+        for (j = 0; j < 8; j++) {
+            uint32_t a = (gpa & ~7) + j;
+
+            expected = (a ^ a >> 8 ^ a >> 16) & 0xff;
+            g_assert_cmphex(value >> (j * 8) & 0xff, ==, expected);
+        }
+    }
+    return NULL;
+}
+
+static void *event_thread(void *opaque)
+{
+    KvmiClient *client = opaque;
+    KvmiEvent *event;
+    unsigned i;
+
+    for (i = 0; i < THREAD_EVENTS; i++) {
+        g_assert(kvmi_next_event(client, -1, &event, NULL));
+        g_assert_cmpuint(event->seq, ==, i);
+        g_assert(kvmi_event_continue(client, event, NULL));
+        kvmi_event_free(event);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    FakeVM *vm = fake_vm_new(script_threads, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    GThread *threads[THREADS + 1];
+    unsigned i;
+
+    threads[THREADS] = g_thread_new("events", event_thread, client);
+    for (i = 0; i < THREADS; i++) {
+        threads[i] = g_thread_new("commands", command_thread, client);
+    }
+    for (i = 0; i < THREADS + 1; i++) {
+        g_thread_join(threads[i]);
+    }
+    finish(client, vm);
+}
+
+/*
+ * Addresses
+ */
+
+typedef struct TmpDir {
+    char *dir;
+    char *path;
+} TmpDir;
+
+static void tmp_begin(TmpDir *tmp)
+{
+    tmp->dir = g_dir_make_tmp("kvmi-test-XXXXXX", NULL);
+    g_assert_nonnull(tmp->dir);
+    tmp->path = g_build_filename(tmp->dir, "sock", NULL);
+}
+
+static void tmp_end(TmpDir *tmp)
+{
+    g_unlink(tmp->path);
+    g_assert_cmpint(g_rmdir(tmp->dir), ==, 0);
+    g_free(tmp->path);
+    g_free(tmp->dir);
+}
+
+static void check_path_exists(const char *path, const char *hint)
+{
+    GError *err = NULL;
+
+    g_assert_null(kvmi_listener_new(path, &err));
+    assert_kvmi_error(err, PATH_EXISTS);
+    g_assert_nonnull(strstr(err->message, path));
+    g_assert_nonnull(strstr(err->message, hint));
+    g_error_free(err);
+}
+
+static int listen_at(const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    g_strlcpy(sa.sun_path, path, sizeof(sa.sun_path));
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), ==, 0);
+    g_assert_cmpint(listen(fd, 1), ==, 0);
+    return fd;
+}
+
+static void test_path_exists(void)
+{
+    TmpDir tmp;
+    int fd;
+
+    tmp_begin(&tmp);
+    g_assert(g_file_set_contents(tmp.path, "precious", -1, NULL));
+    check_path_exists(tmp.path, "no socket");
+    g_assert(g_file_test(tmp.path, G_FILE_TEST_IS_REGULAR));
+    g_unlink(tmp.path);
+
+    fd = listen_at(tmp.path);
+    check_path_exists(tmp.path, "somebody listens");
+    close(fd);
+    check_path_exists(tmp.path, "remove it");
+    g_assert(g_file_test(tmp.path, G_FILE_TEST_EXISTS));
+    tmp_end(&tmp);
+}
+
+static void test_path_removed(void)
+{
+    KvmiListener *listener;
+    TmpDir tmp;
+
+    tmp_begin(&tmp);
+    listener = kvmi_listener_new(tmp.path, NULL);
+    g_assert_nonnull(listener);
+    g_assert(g_file_test(tmp.path, G_FILE_TEST_EXISTS));
+    kvmi_listener_free(listener);
+    g_assert(!g_file_test(tmp.path, G_FILE_TEST_EXISTS));
+
+    /* Not what somebody else has put there. */
+    listener = kvmi_listener_new(tmp.path, NULL);
+    g_unlink(tmp.path);
+    g_assert(g_file_set_contents(tmp.path, "precious", -1, NULL));
+    kvmi_listener_free(listener);
+    g_assert(g_file_test(tmp.path, G_FILE_TEST_EXISTS));
+    tmp_end(&tmp);
+}
+
+static void test_bad_addresses(void)
+{
+    static const char *const addresses[] = {
+        "", "unix:", "name", "tcp:", "tcp:host", "tcp::1", "vsock:1",
+        "vsock:x:1", "vsock:1:x",
+    };
+    g_autofree char *too_long = g_strnfill(200, '/');
+    GError *err = NULL;
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(addresses); i++) {
+        g_assert_null(kvmi_listener_new(addresses[i], &err));
+        assert_kvmi_error(err, ADDRESS);
+        g_clear_error(&err);
+        g_assert_null(kvmi_connect(addresses[i], NULL, 0, &err));
+        assert_kvmi_error(err, ADDRESS);
+        g_clear_error(&err);
+    }
+    g_assert_null(kvmi_listener_new(too_long, &err));
+    assert_kvmi_error(err, ADDRESS);
+    g_error_free(err);
+}
+
+static void test_no_vm(void)
+{
+    KvmiListener *listener;
+    GError *err = NULL;
+    TmpDir tmp;
+
+    tmp_begin(&tmp);
+    g_assert_null(kvmi_connect(tmp.path, NULL, 60, &err));
+    assert_kvmi_error(err, NO_VM);
+    g_assert_nonnull(strstr(err->message, tmp.path));
+    g_clear_error(&err);
+
+    listener = kvmi_listener_new(tmp.path, NULL);
+    g_assert_null(kvmi_listener_accept(listener, NULL, 30, &err));
+    assert_kvmi_error(err, NO_VM);
+    g_assert_nonnull(strstr(err->message, "-object introspection"));
+    g_error_free(err);
+    kvmi_listener_free(listener);
+    tmp_end(&tmp);
+}
+
+/* Both ways, the VM speaks first. */
+static void *accepting_vm(void *opaque)
+{
+    FakeVM vm = { .fd = accept(GPOINTER_TO_INT(opaque), NULL, NULL) };
+
+    g_assert_cmpint(vm.fd, >=, 0);
+    fake_serve(&vm);
+    close(vm.fd);
+    return NULL;
+}
+
+static void *connecting_vm(void *opaque)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    FakeVM vm = { .fd = socket(AF_UNIX, SOCK_STREAM, 0) };
+
+    g_strlcpy(sa.sun_path, opaque, sizeof(sa.sun_path));
+    g_assert_cmpint(connect(vm.fd, (struct sockaddr *)&sa, sizeof(sa)),
+                    ==, 0);
+    fake_serve(&vm);
+    close(vm.fd);
+    return NULL;
+}
+
+static void check_alive(KvmiClient *client)
+{
+    struct kvmi_get_guest_info_reply info;
+
+    g_assert_nonnull(client);
+    check_uuid(client);
+    g_assert(kvmi_get_guest_info(client, &info, NULL));
+    g_assert_cmpuint(info.vcpu_count, ==, 2);
+    kvmi_client_free(client);
+}
+
+static void test_both_directions(void)
+{
+    KvmiListener *listener;
+    GThread *thread;
+    TmpDir tmp;
+    int fd;
+
+    tmp_begin(&tmp);
+    listener = kvmi_listener_new(tmp.path, NULL);
+    thread = g_thread_new("vm", connecting_vm, tmp.path);
+    check_alive(kvmi_listener_accept(listener, NULL, 10000, NULL));
+    g_thread_join(thread);
+    kvmi_listener_free(listener);
+
+    fd = listen_at(tmp.path);
+    thread = g_thread_new("vm", accepting_vm, GINT_TO_POINTER(fd));
+    check_alive(kvmi_connect(tmp.path, NULL, 10000, NULL));
+    g_thread_join(thread);
+    close(fd);
+    tmp_end(&tmp);
+}
+
+/*
+ * Names
+ */
+
+static void test_names(void)
+{
+    struct kvm_regs regs = { .rax = 1, .r15 = 2, .rip = 3, .rflags = 4 };
+    uint32_t index;
+    unsigned nr;
+
+    g_assert_cmpstr(kvmi_command_name(KVMI_GET_VERSION), ==, "get-version");
+    g_assert_null(kvmi_command_name(0));
+    g_assert_null(kvmi_command_name(2));
+    g_assert_null(kvmi_command_name(29));
+    g_assert_cmpstr(kvmi_event_name(KVMI_EVENT_PAUSE_VCPU), ==, "pause-vcpu");
+    g_assert_null(kvmi_event_name(KVMI_NUM_EVENTS));
+    g_assert_cmpstr(kvmi_engine_error_name(KVM_ENOSYS), ==, "ENOSYS");
+    g_assert_null(kvmi_engine_error_name(0));
+
+    g_assert_cmpstr(kvmi_msr_name(0xc0000082), ==, "lstar");
+    g_assert(kvmi_msr_from_name("LSTAR", &index));
+    g_assert_cmphex(index, ==, 0xc0000082);
+    g_assert(!kvmi_msr_from_name("nonsense", &index));
+    g_assert_null(kvmi_msr_name(0x12345));
+
+    for (nr = 0; nr < KVMI_NUM_REGS; nr++) {
+        unsigned found;
+
+        g_assert(kvmi_reg_from_name(kvmi_reg_name(nr), &found));
+        g_assert_cmpuint(found, ==, nr);
+    }
+    g_assert_null(kvmi_reg_name(nr));
+    g_assert(kvmi_reg_from_name("RIP", &nr));
+    g_assert_cmpuint(*kvmi_reg(&regs, nr), ==, 3);
+    g_assert(!kvmi_reg_from_name("cr3", &nr));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    alarm(HANG_SECONDS);
+
+    g_test_add_func("/kvmi/handshake/bytes", test_handshake_bytes);
+    g_test_add_func("/kvmi/handshake/pieces", test_handshake_pieces);
+    g_test_add_func("/kvmi/handshake/cookie", test_handshake_cookie);
+    g_test_add_func("/kvmi/handshake/longer", test_handshake_longer);
+    g_test_add_func("/kvmi/handshake/shortest", test_handshake_shortest);
+    g_test_add_func("/kvmi/handshake/too-short", test_handshake_too_short);
+    g_test_add_func("/kvmi/handshake/too-long", test_handshake_too_long);
+    g_test_add_func("/kvmi/handshake/silent", test_handshake_silent);
+    g_test_add_func("/kvmi/handshake/hangup", test_handshake_hangup);
+    g_test_add_func("/kvmi/command/vm", test_vm_commands);
+    g_test_add_func("/kvmi/command/vcpu", test_vcpu_commands);
+    g_test_add_func("/kvmi/command/too-long", test_message_too_long);
+    g_test_add_func("/kvmi/reply/pieces", test_pieces);
+    g_test_add_func("/kvmi/reply/longer", test_longer_reply);
+    g_test_add_func("/kvmi/reply/shorter", test_shorter_reply);
+    g_test_add_func("/kvmi/reply/errors", test_error_replies);
+    g_test_add_func("/kvmi/reply/bad", test_bad_messages);
+    g_test_add_func("/kvmi/reply/timeout", test_timeout);
+    g_test_add_func("/kvmi/requests/pipelining", test_pipelining);
+    g_test_add_func("/kvmi/requests/full-socket", test_full_socket);
+    g_test_add_func("/kvmi/requests/out-of-order", test_out_of_order);
+    g_test_add_func("/kvmi/requests/threads", test_threads);
+    g_test_add_func("/kvmi/memory/read", test_memory_read);
+    g_test_add_func("/kvmi/memory/write", test_memory_write);
+    g_test_add_func("/kvmi/memory/holes", test_memory_holes);
+    g_test_add_func("/kvmi/event/before-reply", test_event_before_reply);
+    g_test_add_func("/kvmi/event/pieces", test_event_pieces);
+    g_test_add_func("/kvmi/event/replies", test_event_replies);
+    g_test_add_func("/kvmi/event/none", test_no_event);
+    g_test_add_func("/kvmi/event/unhook", test_unhook);
+    g_test_add_func("/kvmi/event/cancel", test_cancel);
+    g_test_add_func("/kvmi/disconnect/command", test_disconnect_in_command);
+    g_test_add_func("/kvmi/disconnect/pipeline", test_disconnect_in_pipeline);
+    g_test_add_func("/kvmi/disconnect/waiting", test_disconnect_waiting);
+    g_test_add_func("/kvmi/address/path-exists", test_path_exists);
+    g_test_add_func("/kvmi/address/path-removed", test_path_removed);
+    g_test_add_func("/kvmi/address/bad", test_bad_addresses);
+    g_test_add_func("/kvmi/address/no-vm", test_no_vm);
+    g_test_add_func("/kvmi/address/both-directions", test_both_directions);
+    g_test_add_func("/kvmi/names", test_names);
+
+    return g_test_run();
+}
