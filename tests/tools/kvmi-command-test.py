@@ -287,7 +287,129 @@ def case_not_a_vm():
             equal(os.listdir(path), [], 'what is left')
 
 
-# With one
+# With a VM that this test plays, for what a real one does not do (yet)
+
+GET_VERSION, GET_GUEST_INFO, CONTROL_EVENTS, CONTROL_CR = 1, 3, 17, 18
+EVENT, EVENT_REPLY, CONTROL_VM_EVENTS = 23, 24, 28
+EVENT_UNHOOK, EVENT_CR, EVENT_CREATE_VCPU = 0, 1, 9
+SIZEOF_EVENT = 536
+
+
+class FakeVM:
+    """Shakes hands; answers commands with success and what it is given."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        wait_for(lambda: os.path.exists(path), 'the socket')
+        self.socket.connect(path)
+        self.socket.settimeout(PATIENCE)
+        self.socket.send(struct.pack('<I16sIq64s', 96, b'uuid', 0, 0,
+                                     b'fake'))
+        equal(self.read(24), struct.pack('<I20s', 24, b''))
+
+    def read(self, size):
+        data = b''
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            if not piece:
+                return None
+            data += piece
+        return data
+
+    def expect(self, want):
+        """The next message must be @want, or the end of the stream."""
+        header = self.read(8)
+        ident, size, seq = struct.unpack('<HHI', header) if header else (
+            None, 0, 0)
+        equal(ident, want, 'the message')
+        return seq, self.read(size) if size else b''
+
+    def answer(self, ident, data=b''):
+        seq, body = self.expect(ident)
+        self.socket.send(struct.pack('<HHIiI', ident, 8 + len(data), seq, 0,
+                                     0) + data)
+        return body
+
+    def event(self, seq, event, vcpu, own=b''):
+        self.socket.send(struct.pack('<HHIIHBB', EVENT,
+                                     SIZEOF_EVENT + len(own), seq, event,
+                                     vcpu, 8, 0) +
+                         bytes(SIZEOF_EVENT - 8) + own)
+
+    def start_trace(self, vcpus, events):
+        """What trace --cr 3 sends to begin."""
+        self.answer(GET_GUEST_INFO, struct.pack('<IIQ', vcpus, 0, 0))
+        self.answer(GET_VERSION, struct.pack('<IIII', 1, 0xffffffff,
+                                             events, 0))
+        self.answer(CONTROL_VM_EVENTS)
+        for vcpu in range(vcpus):
+            self.hook_vcpu(vcpu)
+
+    def hook_vcpu(self, vcpu):
+        equal(self.answer(CONTROL_CR), struct.pack('<HBBI', vcpu, 1, 0, 3))
+        equal(self.answer(CONTROL_EVENTS),
+              struct.pack('<HHI', vcpu, 0, 1 << EVENT_CR))
+
+    def close(self):
+        self.socket.close()
+
+
+@contextlib.contextmanager
+def a_fake_vm(*args):
+    with a_dir() as path:
+        name = os.path.join(path, 'sock')
+        tool = kvmi_start(*args, '-s', name)
+        try:
+            with contextlib.closing(FakeVM(name)) as vm:
+                yield vm, tool
+        finally:
+            if tool.poll() is None:
+                tool.kill()
+                tool.communicate()
+
+
+def case_trace_unhook_event():
+    """The VM asks to be let go: trace does so, and ends."""
+    with a_fake_vm('trace', '--cr', 3, '--json') as (vm, tool):
+        vm.start_trace(2, 1 << EVENT_UNHOOK | 1 << EVENT_CR)
+        vm.event(7, EVENT_UNHOOK, 0)
+        equal(vm.expect(EVENT_REPLY),
+              (7, struct.pack('<II', 0, EVENT_UNHOOK)))
+        for vcpu in range(2):
+            equal(vm.answer(CONTROL_EVENTS), struct.pack('<HHI', vcpu, 0, 0))
+        equal(vm.answer(CONTROL_VM_EVENTS), bytes(8))
+        vm.expect(None)
+        _, summary = trace_values(kvmi_end(tool, 0))
+        equal(summary['unhook-asked'], True)
+
+
+def case_trace_new_vcpu():
+    """A hotplugged vCPU is traced before it runs."""
+    with a_fake_vm('trace', '--cr', 3, '--json', '--count', 1) as (vm, tool):
+        vm.start_trace(1, 1 << EVENT_CREATE_VCPU | 1 << EVENT_CR)
+        vm.event(7, EVENT_CREATE_VCPU, 1)
+        vm.hook_vcpu(1)
+        equal(vm.expect(EVENT_REPLY),
+              (7, struct.pack('<II', 0, EVENT_CREATE_VCPU)))
+        vm.event(8, EVENT_CR, 1, struct.pack('<HHHHQQ', 3, 0, 0, 0, 1, 2))
+        equal(vm.expect(EVENT_REPLY),
+              (8, struct.pack('<IIQ', 0, EVENT_CR, 2)))
+        for vcpu in range(2):
+            equal(vm.answer(CONTROL_EVENTS), struct.pack('<HHI', vcpu, 0, 0))
+        vm.answer(CONTROL_VM_EVENTS)
+        vm.expect(None)
+        _, summary = trace_values(kvmi_end(tool, 0))
+        equal(summary['vcpus'], [0, 1])
+
+
+def case_protocol_error():
+    with a_fake_vm('info') as (vm, tool):
+        seq, _ = vm.expect(GET_VERSION)
+        vm.socket.send(struct.pack('<HHIiI', GET_VERSION, 8, seq + 1, 0, 0))
+        check("'fake'" in kvmi_end(tool, 9).err, 'who was it?')
+
+
+# With a real one
 
 def case_info():
     with a_vm() as vm:
@@ -423,6 +545,8 @@ def case_search():
         vm.kvmi('search', 'NEEDLE', '--start', '0x112ffc', '--length', '5',
                 status=2)
         vm.kvmi('search', 'not in there', status=10)
+        vm.kvmi('search', 'NEEDLE', '--start', '0x10fffe', '--length', '6',
+                status=10)
 
         vm.kvmi('write', '0x120000', '--string', 'AAAA')
         equal(gpas('AA', '--start', '0x120000', '--length', '4'),
