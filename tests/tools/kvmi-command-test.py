@@ -777,6 +777,7 @@ def case_trace_nobody_reads():
         tool = vm.start('trace', '--json', '--cr', 3)
         time.sleep(0.5)             # a pipe holds 64 KiB, which is soon full
         tool.send_signal(signal.SIGINT)
+        wait_for(lambda: not os.path.exists(vm.sock), 'the end of the trace')
         vm.check_alive()
         equal(tool.poll(), None, 'what the tool has to say')
         trace_values(kvmi_end(tool, 0))
