@@ -362,26 +362,28 @@ static void print_summary(Trace *t, double seconds)
     GString *out = t->out;
     unsigned i;
 
-    g_string_append_printf(out, "%" PRIu64 " events in %.1f s, %.0f per second%s\n", t->events,
-           seconds, t->events / seconds,
-           t->unhook_asked ? "; the VM asked to be released" : "");
+    g_string_append_printf(out, "%" PRIu64 " events in %.1f s, "
+                           "%.0f per second%s\n", t->events, seconds,
+                           t->events / seconds, t->unhook_asked ?
+                           "; the VM asked to be released" : "");
     for (i = 0; i < t->targets->len; i++) {
         Target *target = &g_array_index(t->targets, Target, i);
         unsigned values = g_hash_table_size(target->values);
         char buf[16];
 
         g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s  %u %s\n",
-               target_label(target, buf), target->count,
-               target->count / seconds, values,
-               target->event == KVMI_EVENT_CR && target->index == 3
-               ? "address spaces" : "values");
+                               target_label(target, buf), target->count,
+                               target->count / seconds, values,
+                               target->event == KVMI_EVENT_CR &&
+                               target->index == 3 ?
+                               "address spaces" : "values");
     }
     for (i = 0; i < t->vcpu_counts->len; i++) {
         uint64_t count = g_array_index(t->vcpu_counts, uint64_t, i);
         g_autofree char *label = g_strdup_printf("vcpu %u", i);
 
-        g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s\n", label, count,
-               count / seconds);
+        g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s\n",
+                               label, count, count / seconds);
     }
 }
 
