@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Conformance suite of virtual machine introspection.
+ *
+ * Each case starts a VM with the guest of tests/guest/, is the introspection
+ * tool itself, and checks one thing that docs/interop/kvmi.rst says.  All
+ * cases are run with each engine; where one cannot have a case, the case is
+ * skipped with the reason.
+ *
+ * QTEST_INTROSPECTION_GUEST names the guest's image, if it isn't where the
+ * build puts it.
+ */
+#include "qemu/osdep.h"
+#include "introspection/tests.h"
+
+/* Longer than any case, even on a busy machine under a sanitizer. */
+#define CASE_LIMIT_S 180
+
+typedef struct BoundCase {
+    const Engine *engine;
+    const TestCase *test;
+} BoundCase;
+
+static const Engine engines[] = {
+    {
+        .name = "tcg-multi",
+        .available = "tcg",
+        .accel = "tcg,thread=multi",
+        .cpu = "max",
+        .runs = true,
+        .parallel = true,
+    }, {
+        .name = "tcg-single",
+        .available = "tcg",
+        .accel = "tcg,thread=single",
+        .cpu = "max",
+        .runs = true,
+    }, {
+        .name = "qtest",
+        .available = "qtest",
+        .accel = "qtest",
+        .cpu = "qemu64",
+    },
+};
+
+static const char *missing(const Engine *engine, const TestCase *test)
+{
+    if ((test->needs & NEEDS_RUNNING_GUEST) && !engine->runs) {
+        return "this accelerator executes no guest code";
+    }
+    if ((test->needs & NEEDS_PARALLEL_VCPUS) && !engine->parallel) {
+        return "all vCPUs share one thread: when one waits, all do";
+    }
+    return NULL;
+}
+
+static void case_too_slow(int signum)
+{
+    static const char message[] = "Bail out! the case takes too long\n";
+    ssize_t ignored = write(STDERR_FILENO, message, sizeof(message) - 1);
+
+    (void)ignored;
+    abort();
+}
+
+static void run_case(const void *opaque)
+{
+    const BoundCase *bound = opaque;
+    const TestCase *test = bound->test;
+    const char *reason = missing(bound->engine, test);
+    TestVM *vm;
+
+    if (reason) {
+        g_test_skip(reason);
+        return;
+    }
+
+    alarm(CASE_LIMIT_S);
+    vm = vm_new(bound->engine);
+    if (!test->unstarted) {
+        vm_start_hooked(vm, test->object ?: "", test->more);
+    }
+    test->run(vm);
+    vm_free(vm);
+    alarm(0);
+}
+
+void introspection_add_case(const Engine *engine, const TestCase *test)
+{
+    g_autofree char *path = g_strdup_printf("introspection/%s/%s",
+                                            engine->name, test->name);
+    BoundCase *bound = g_new0(BoundCase, 1);
+
+    bound->engine = engine;
+    bound->test = test;
+    qtest_add_data_func_full(path, bound, run_case, g_free);
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction too_slow = { .sa_handler = case_too_slow };
+
+    g_test_init(&argc, &argv, NULL);
+    sigaction(SIGALRM, &too_slow, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(engines); i++) {
+        const Engine *engine = &engines[i];
+
+        if (!qtest_has_accel(engine->available)) {
+            g_test_message("no %s in this QEMU", engine->available);
+            continue;
+        }
+        introspection_add_guest_tests(engine);
+        introspection_add_handshake_tests(engine);
+        introspection_add_framing_tests(engine);
+        introspection_add_vm_command_tests(engine);
+        introspection_add_vcpu_command_tests(engine);
+        introspection_add_event_tests(engine);
+        introspection_add_object_tests(engine);
+    }
+    return g_test_run();
+}

@@ -1,0 +1,1008 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Conformance suite: events, their actions, and the end of the connection.
+ */
+#include "qemu/osdep.h"
+#include "tests.h"
+
+#define CR0_TS                  (1 << 3)
+#define CR0_AM                  (1 << 18)
+#define CR3_PWT                 (1 << 3)
+#define CR3_NO_FLUSH            (1ULL << 63)
+#define CR4_DE                  (1 << 3)
+#define CR4_LA57                (1 << 12)
+#define CR4_PCIDE               (1 << 17)
+#define CR4_RESERVED            (1ULL << 63)
+
+#define MSR_APICBASE            0x0000001b
+#define MSR_SYSENTER_ESP        0x00000175
+#define MSR_SYSENTER_EIP        0x00000176
+#define MSR_PAT                 0x00000277
+#define MSR_PKRS                0x000006e1
+#define MSR_UNIMPLEMENTED       0x00001234
+#define MSR_EFER                0xc0000080
+#define MSR_STAR                0xc0000081
+#define MSR_LSTAR               0xc0000082
+#define MSR_KERNEL_GS_BASE      0xc0000102
+
+#define LSTAR_A                 0xffffffff81000000ULL
+#define LSTAR_B                 0xffffffff82000000ULL
+#define LSTAR_C                 0xffffffff83000000ULL
+
+#define EXCEPTION_GP            13
+
+/* A guest that the tool has let go must be back after this. */
+#define LET_GO_LIMIT_US         G_TIME_SPAN_SECOND
+
+static void control_cr(TestVM *vm, unsigned vcpu, uint32_t cr)
+{
+    g_assert_cmpint(tool_control_cr(vm->tool, vcpu, cr, true), ==, 0);
+    g_assert_cmpint(tool_control_events(vm->tool, vcpu,
+                                        KVMI_EVENT_CR_FLAG), ==, 0);
+}
+
+static void control_msr(TestVM *vm, unsigned vcpu, uint32_t msr)
+{
+    g_assert_cmpint(tool_control_msr(vm->tool, vcpu, msr, true), ==, 0);
+    g_assert_cmpint(tool_control_events(vm->tool, vcpu,
+                                        KVMI_EVENT_MSR_FLAG), ==, 0);
+}
+
+static uint64_t read_cr(TestVM *vm, unsigned vcpu, uint32_t cr)
+{
+    return vm_guest_result(vm, vcpu, OP_READ_CR, cr, 0);
+}
+
+static uint64_t read_msr(TestVM *vm, unsigned vcpu, uint32_t msr)
+{
+    return vm_guest_result(vm, vcpu, OP_RDMSR, msr, 0);
+}
+
+/* The guest is about to carry out its instruction, and has not. */
+static void expect_before_insn(TestVM *vm, unsigned vcpu,
+                               const ToolEvent *event)
+{
+    g_assert_cmphex(event->common.regs.rip, ==,
+                    vm_guest_get(vm, vcpu, insn_rip));
+    g_assert_cmpuint(event->common.mode, ==, 8);
+    g_assert_false(vm_guest_is_done(vm, vcpu));
+}
+
+static ToolEvent *expect_cr_event(TestVM *vm, unsigned vcpu, uint16_t cr,
+                                  uint64_t old, uint64_t new)
+{
+    ToolEvent *event = tool_expect_event(vm->tool, vcpu, KVMI_EVENT_CR);
+
+    g_assert_cmpuint(event->own.cr.cr, ==, cr);
+    for (size_t i = 0; i < G_N_ELEMENTS(event->own.cr.padding); i++) {
+        g_assert_cmpuint(event->own.cr.padding[i], ==, 0);
+    }
+    g_assert_cmphex(event->own.cr.old_value, ==, old);
+    g_assert_cmphex(event->own.cr.new_value, ==, new);
+    return event;
+}
+
+static ToolEvent *expect_msr_event(TestVM *vm, unsigned vcpu, uint32_t msr,
+                                   uint64_t old, uint64_t new)
+{
+    ToolEvent *event = tool_expect_event(vm->tool, vcpu, KVMI_EVENT_MSR);
+
+    g_assert_cmphex(event->own.msr.msr, ==, msr);
+    g_assert_cmpuint(event->own.msr.padding, ==, 0);
+    g_assert_cmphex(event->own.msr.old_value, ==, old);
+    g_assert_cmphex(event->own.msr.new_value, ==, new);
+    return event;
+}
+
+/* The guest's writes. */
+
+static void expect_no_cr_event(TestVM *vm, unsigned vcpu, uint32_t cr,
+                               uint64_t value)
+{
+    vm_guest_result(vm, vcpu, OP_WRITE_CR, cr, value);
+    tool_expect_no_event(vm->tool);
+}
+
+static void expect_no_msr_event(TestVM *vm, unsigned vcpu, uint32_t msr,
+                                uint64_t value)
+{
+    g_assert_cmphex(vm_guest_result(vm, vcpu, OP_WRMSR, msr, value),
+                    ==, value);
+    tool_expect_no_event(vm->tool);
+}
+
+/* One reported write, which the tool lets through. */
+static void expect_cr_reported(TestVM *vm, unsigned vcpu, uint32_t cr,
+                               uint64_t old, uint64_t new)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    vm_guest_begin(vm, vcpu, OP_WRITE_CR, cr, new);
+    event = expect_cr_event(vm, vcpu, cr, old, new);
+    expect_before_insn(vm, vcpu, event);
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, vcpu), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, vcpu, result[0]), ==, new);
+    tool_expect_no_event(vm->tool);
+}
+
+static void expect_msr_reported(TestVM *vm, unsigned vcpu, uint32_t msr,
+                                uint64_t old, uint64_t new)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    vm_guest_begin(vm, vcpu, OP_WRMSR, msr, new);
+    event = expect_msr_event(vm, vcpu, msr, old, new);
+    expect_before_insn(vm, vcpu, event);
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, vcpu), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, vcpu, result[0]), ==, new);
+    tool_expect_no_event(vm->tool);
+}
+
+/* CR */
+
+static void expect_cr_toggled(TestVM *vm, uint32_t cr, uint64_t bits)
+{
+    uint64_t value = read_cr(vm, 0, cr);
+
+    control_cr(vm, 0, cr);
+    for (int i = 0; i < 4; i++) {
+        expect_cr_reported(vm, 0, cr, value, value ^ bits);
+        value ^= bits;
+    }
+}
+
+static void test_cr0(TestVM *vm)
+{
+    expect_cr_toggled(vm, 0, CR0_AM);
+}
+
+static void test_cr3(TestVM *vm)
+{
+    expect_cr_toggled(vm, 3, GUEST_PML4_A ^ GUEST_PML4_B);
+}
+
+/* Bits of CR3 that are not the address count as well. */
+static void test_cr3_pwt(TestVM *vm)
+{
+    expect_cr_toggled(vm, 3, CR3_PWT);
+}
+
+static void test_cr4(TestVM *vm)
+{
+    expect_cr_toggled(vm, 4, CR4_DE);
+}
+
+static void test_cr_all(TestVM *vm)
+{
+    uint64_t cr0 = read_cr(vm, 0, 0), cr4 = read_cr(vm, 0, 4);
+
+    control_cr(vm, 0, 0);
+    control_cr(vm, 0, 3);
+    control_cr(vm, 0, 4);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    expect_cr_reported(vm, 0, 0, cr0, cr0 ^ CR0_AM);
+    expect_cr_reported(vm, 0, 4, cr4, cr4 ^ CR4_DE);
+}
+
+static void test_cr_same_value(TestVM *vm)
+{
+    static const uint32_t registers[] = { 0, 3, 4 };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(registers); i++) {
+        uint32_t cr = registers[i];
+
+        control_cr(vm, 0, cr);
+        expect_no_cr_event(vm, 0, cr, read_cr(vm, 0, cr));
+    }
+}
+
+/* The event alone, or the register alone, reports nothing. */
+static void test_cr_half_enabled(TestVM *vm)
+{
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
+                    ==, 0);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
+                    ==, 0);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
+    /* the register stayed chosen all the while */
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
+                    ==, 0);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_B, GUEST_PML4_A);
+}
+
+static void test_cr_other_register(TestVM *vm)
+{
+    control_cr(vm, 0, 3);
+    expect_no_cr_event(vm, 0, 0, read_cr(vm, 0, 0) ^ CR0_AM);
+    expect_no_cr_event(vm, 0, 4, read_cr(vm, 0, 4) ^ CR4_DE);
+    expect_no_cr_event(vm, 0, 8, 3);
+}
+
+static void test_cr_disabled_again(TestVM *vm)
+{
+    control_cr(vm, 0, 3);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, false), ==, 0);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
+}
+
+/* Each vCPU by itself. */
+static void test_cr_per_vcpu(TestVM *vm)
+{
+    vm_guest_start_vcpu(vm, 1);
+    control_cr(vm, 1, 3);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
+    expect_cr_reported(vm, 1, 3, GUEST_PML4_A, GUEST_PML4_B);
+    control_cr(vm, 0, 3);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_B, GUEST_PML4_A);
+    g_assert_cmpint(tool_control_events(vm->tool, 1, 0), ==, 0);
+    expect_no_cr_event(vm, 1, 3, GUEST_PML4_A);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+}
+
+/* Set while the vCPU has not started yet: it counts from its start. */
+static void test_cr_before_start(TestVM *vm)
+{
+    control_cr(vm, 1, 3);
+    vm_guest_begin(vm, 0, OP_START_VCPU, 1, 0);
+    /* the guest's start-up sets CR3 once */
+    {
+        g_autofree ToolEvent *event = expect_cr_event(vm, 1, 3, 0,
+                                                      GUEST_PML4_A);
+
+        g_assert_cmpuint(event->common.mode, ==, 4);
+        tool_continue(vm->tool, event);
+    }
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    vm_guest_wait_up(vm, 1);
+    expect_cr_reported(vm, 1, 3, GUEST_PML4_A, GUEST_PML4_B);
+}
+
+static void test_cr_lmsw(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t cr0 = read_cr(vm, 0, 0);
+
+    control_cr(vm, 0, 0);
+    vm_guest_begin(vm, 0, OP_LMSW, (cr0 & 0xf) | CR0_TS, 0);
+    event = expect_cr_event(vm, 0, 0, cr0, cr0 | CR0_TS);
+    expect_before_insn(vm, 0, event);
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr0 | CR0_TS);
+
+    /* the same again, and LMSW cannot clear PE: both change nothing */
+    vm_guest_result(vm, 0, OP_LMSW, (cr0 & 0xf) | CR0_TS, 0);
+    vm_guest_result(vm, 0, OP_LMSW, (cr0 & 0xe) | CR0_TS, 0);
+    tool_expect_no_event(vm->tool);
+}
+
+static void test_cr_clts(TestVM *vm)
+{
+    uint64_t cr0 = read_cr(vm, 0, 0);
+
+    vm_guest_result(vm, 0, OP_WRITE_CR, 0, cr0 | CR0_TS);
+    control_cr(vm, 0, 0);
+    g_assert_cmphex(vm_guest_result(vm, 0, OP_CLTS, 0, 0), ==, cr0);
+    tool_expect_no_event(vm->tool);
+}
+
+static void test_cr_new_value(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t cr4 = read_cr(vm, 0, 4);
+
+    control_cr(vm, 0, 4);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
+    event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
+    /* time-stamp disable instead */
+    tool_continue_with(vm->tool, event, cr4 | 4);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr4 | 4);
+    tool_expect_no_event(vm->tool);
+}
+
+/* The tool's value is where the register was: the write changes nothing. */
+static void test_cr_old_value(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    tool_continue_with(vm->tool, event, GUEST_PML4_A);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_A);
+    /* the guest tries again: a different value once more */
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+}
+
+/* Values that the processor refuses: the guest gets its #GP. */
+static void expect_new_cr_refused(TestVM *vm, uint64_t bits)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t cr4 = read_cr(vm, 0, 4);
+
+    control_cr(vm, 0, 4);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
+    event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
+    tool_continue_with(vm->tool, event, cr4 | bits);
+    vm_guest_expect_exception(vm, 0, EXCEPTION_GP);
+    g_assert_cmphex(vm_guest_get(vm, 0, error_code), ==, 0);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_cr(vm, 0, 4), ==, cr4);
+}
+
+static void test_cr_new_value_reserved(TestVM *vm)
+{
+    expect_new_cr_refused(vm, CR4_RESERVED);
+}
+
+static void test_cr_new_value_la57(TestVM *vm)
+{
+    expect_new_cr_refused(vm, CR4_LA57);
+}
+
+/* The guest's own refused write is its own affair. */
+static void expect_own_cr_refused(TestVM *vm, uint64_t bits)
+{
+    uint64_t cr4 = read_cr(vm, 0, 4);
+
+    control_cr(vm, 0, 4);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | bits);
+    vm_guest_expect_exception(vm, 0, EXCEPTION_GP);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_cr(vm, 0, 4), ==, cr4);
+}
+
+static void test_cr_refused_reserved(TestVM *vm)
+{
+    expect_own_cr_refused(vm, CR4_RESERVED);
+}
+
+static void test_cr_refused_la57(TestVM *vm)
+{
+    expect_own_cr_refused(vm, CR4_LA57);
+}
+
+/* CR3's bit 63 asks for no flush; it is no part of the value. */
+static void test_cr3_no_flush(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    g_assert_cmpint(vm_guest_do(vm, 0, OP_CPUID, 1, 0), ==, GUEST_OK);
+    if (!(vm_guest_get(vm, 0, result[2]) & (1 << 17))) {
+        g_test_skip("this CPU has no PCID");
+        return;
+    }
+    vm_guest_result(vm, 0, OP_WRITE_CR, 4, read_cr(vm, 0, 4) | CR4_PCIDE);
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B | CR3_NO_FLUSH);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_B | CR3_NO_FLUSH);
+}
+
+/* MSR */
+
+static void test_msr(TestVM *vm)
+{
+    static const struct {
+        uint32_t msr;
+        uint64_t value;
+    } msrs[] = {
+        { MSR_LSTAR, LSTAR_A }, { MSR_STAR, 0x0023001000000000 },
+        { MSR_KERNEL_GS_BASE, 0x7fff12345678 },
+        { MSR_SYSENTER_ESP, 0x300800 }, { MSR_SYSENTER_EIP, LSTAR_B },
+        { MSR_PAT, 0x0007040600070405 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
+        uint64_t old = read_msr(vm, 0, msrs[i].msr);
+
+        control_msr(vm, 0, msrs[i].msr);
+        expect_msr_reported(vm, 0, msrs[i].msr, old, msrs[i].value);
+        expect_msr_reported(vm, 0, msrs[i].msr, msrs[i].value, old);
+    }
+}
+
+/* The two edges of what WRMSR's operands can say. */
+static void test_msr_halves(TestVM *vm)
+{
+    control_msr(vm, 0, MSR_STAR);
+    expect_msr_reported(vm, 0, MSR_STAR, 0, 0xffffffff);
+    expect_msr_reported(vm, 0, MSR_STAR, 0xffffffff, 0xffffffff00000000);
+    expect_msr_reported(vm, 0, MSR_STAR, 0xffffffff00000000, 0);
+}
+
+static void test_msr_same_value(TestVM *vm)
+{
+    vm_guest_result(vm, 0, OP_WRMSR, MSR_LSTAR, LSTAR_A);
+    control_msr(vm, 0, MSR_LSTAR);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
+    expect_msr_reported(vm, 0, MSR_LSTAR, LSTAR_A, LSTAR_B);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_B);
+}
+
+static void test_msr_half_enabled(TestVM *vm)
+{
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
+                    ==, 0);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
+                    ==, 0);
+    g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_B);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
+                    ==, 0);
+    expect_msr_reported(vm, 0, MSR_LSTAR, LSTAR_B, LSTAR_A);
+}
+
+static void test_msr_other(TestVM *vm)
+{
+    control_msr(vm, 0, MSR_LSTAR);
+    /* its neighbours, and its number in the other range */
+    expect_no_msr_event(vm, 0, MSR_STAR, 0x1234);
+    expect_no_msr_event(vm, 0, MSR_LSTAR + 1, LSTAR_A);
+    expect_no_msr_event(vm, 0, MSR_SYSENTER_EIP, LSTAR_A);
+    control_msr(vm, 0, 0x82);
+    g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, false), ==, 0);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
+}
+
+static void test_msr_disabled_again(TestVM *vm)
+{
+    control_msr(vm, 0, MSR_LSTAR);
+    expect_msr_reported(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+    g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, false), ==, 0);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_B);
+    g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
+    expect_msr_reported(vm, 0, MSR_LSTAR, LSTAR_B, LSTAR_C);
+}
+
+static void test_msr_per_vcpu(TestVM *vm)
+{
+    vm_guest_start_vcpu(vm, 1);
+    control_msr(vm, 1, MSR_LSTAR);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
+    expect_msr_reported(vm, 1, MSR_LSTAR, 0, LSTAR_B);
+}
+
+static void test_msr_read(TestVM *vm)
+{
+    control_msr(vm, 0, MSR_LSTAR);
+    g_assert_cmphex(read_msr(vm, 0, MSR_LSTAR), ==, 0);
+    tool_expect_no_event(vm->tool);
+}
+
+static void test_msr_new_value(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    control_msr(vm, 0, MSR_LSTAR);
+    vm_guest_begin(vm, 0, OP_WRMSR, MSR_LSTAR, LSTAR_A);
+    event = expect_msr_event(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+    tool_continue_with(vm->tool, event, LSTAR_B);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, LSTAR_B);
+    tool_expect_no_event(vm->tool);
+}
+
+/* WRMSR's own operands stay what the guest put there. */
+static void test_msr_operands_kept(TestVM *vm)
+{
+    /* mov $MSR_LSTAR, %ecx; mov $0x1000, %eax; xor %edx, %edx; wrmsr; ret */
+    static const uint8_t code[] = {
+        0xb9, 0x82, 0x00, 0x00, 0xc0, 0xb8, 0x00, 0x10, 0x00, 0x00,
+        0x31, 0xd2, 0x0f, 0x30, 0xc3,
+    };
+    g_autofree ToolEvent *event = NULL;
+
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    control_msr(vm, 0, MSR_LSTAR);
+    vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
+    event = expect_msr_event(vm, 0, MSR_LSTAR, 0, 0x1000);
+    g_assert_cmphex(event->common.regs.rip, ==, GUEST_SCRATCH + 12);
+    g_assert_cmphex(event->common.regs.rax, ==, 0x1000);
+    g_assert_cmphex(event->common.regs.rcx, ==, MSR_LSTAR);
+    tool_continue_with(vm->tool, event, LSTAR_B);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, 0x1000);
+    g_assert_cmphex(read_msr(vm, 0, MSR_LSTAR), ==, LSTAR_B);
+}
+
+static bool has_pks(TestVM *vm)
+{
+    g_assert_cmpint(vm_guest_do(vm, 0, OP_CPUID, 7, 0), ==, GUEST_OK);
+    return vm_guest_get(vm, 0, result[2]) & (1u << 31);
+}
+
+/* PKRS has 32 bits: a value that has more is refused. */
+static void test_msr_new_value_refused(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    if (!has_pks(vm)) {
+        g_test_skip("this CPU has no PKRS");
+        return;
+    }
+    control_msr(vm, 0, MSR_PKRS);
+    vm_guest_begin(vm, 0, OP_WRMSR, MSR_PKRS, 4);
+    event = expect_msr_event(vm, 0, MSR_PKRS, 0, 4);
+    tool_continue_with(vm->tool, event, 1ULL << 32);
+    vm_guest_expect_exception(vm, 0, EXCEPTION_GP);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_msr(vm, 0, MSR_PKRS), ==, 0);
+}
+
+static void expect_own_msr_refused(TestVM *vm, uint32_t msr, uint64_t value)
+{
+    uint64_t old = read_msr(vm, 0, msr);
+
+    control_msr(vm, 0, msr);
+    vm_guest_begin(vm, 0, OP_WRMSR, msr, value);
+    vm_guest_expect_exception(vm, 0, EXCEPTION_GP);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_msr(vm, 0, msr), ==, old);
+}
+
+static void test_msr_refused_reserved(TestVM *vm)
+{
+    expect_own_msr_refused(vm, MSR_APICBASE, UINT64_MAX);
+}
+
+static void test_msr_refused_pkrs(TestVM *vm)
+{
+    if (!has_pks(vm)) {
+        g_test_skip("this CPU has no PKRS");
+        return;
+    }
+    expect_own_msr_refused(vm, MSR_PKRS, 1ULL << 32);
+}
+
+/* Whether the processor refuses or ignores it, nothing is stored. */
+static void test_msr_unimplemented(TestVM *vm)
+{
+    control_msr(vm, 0, MSR_UNIMPLEMENTED);
+    vm_guest_do(vm, 0, OP_WRMSR_ONLY, MSR_UNIMPLEMENTED, 0x1234);
+    tool_expect_no_event(vm->tool);
+}
+
+/* Both kinds at once, each on its own. */
+static void test_cr_and_msr(TestVM *vm)
+{
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG |
+                                        KVMI_EVENT_MSR_FLAG), ==, 0);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    expect_msr_reported(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_B, GUEST_PML4_A);
+}
+
+/* Waiting. */
+
+/* A guest that writes CR3 in a loop: everything is reported, once. */
+static void test_many(TestVM *vm)
+{
+    /* mov $PML4_B, %eax; mov %rax, %cr3; mov $PML4_A, %eax; same; ret */
+    static const uint8_t code[] = {
+        0xb8, 0x00, 0x10, 0x01, 0x00, 0x0f, 0x22, 0xd8,
+        0xb8, 0x00, 0x00, 0x01, 0x00, 0x0f, 0x22, 0xd8, 0xc3,
+    };
+    uint64_t before = 0;
+    uint32_t last_seq = 0;
+
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    vm_guest_begin(vm, 0, OP_CALL_LOOP, GUEST_SCRATCH, 0);
+    vm_guest_wait_counting(vm, 0);
+    control_cr(vm, 0, 3);
+    for (int i = 0; i < 500; i++) {
+        g_autofree ToolEvent *event = tool_expect_event(vm->tool, 0,
+                                                        KVMI_EVENT_CR);
+        bool to_b = event->own.cr.new_value == GUEST_PML4_B;
+
+        if (i == 0) {
+            before = event->own.cr.old_value;
+        } else {
+            g_assert_cmpuint(event->seq, !=, last_seq);
+        }
+        g_assert_cmphex(event->own.cr.old_value, ==, before);
+        g_assert_cmphex(event->common.sregs.cr3, ==, before);
+        g_assert_cmphex(event->common.regs.rip, ==,
+                        GUEST_SCRATCH + (to_b ? 5 : 13));
+        before = event->own.cr.new_value;
+        last_seq = event->seq;
+        tool_continue(vm->tool, event);
+    }
+    vm_guest_release(vm);
+    tool_close(vm->tool);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+}
+
+/* Everything but SET_REGISTERS' vCPU goes on while one waits. */
+static void test_commands_while_waiting(TestVM *vm)
+{
+    g_autofree uint8_t *xsave = g_malloc(4096);
+    g_autofree ToolEvent *event = NULL;
+    struct kvmi_get_guest_info_reply info;
+    struct kvmi_get_cpuid_reply cpuid;
+    ToolRegisters registers;
+    uint64_t data = 0x0123456789abcdef;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    for (int i = 0; i < 20; i++) {
+        g_assert_cmpint(tool_get_guest_info(vm->tool, 0, &info), ==, 0);
+        g_assert_cmpint(tool_write_physical(vm->tool, GUEST_SCRATCH, 8,
+                                            &data), ==, 0);
+        g_assert_cmphex(tool_read_u64(vm->tool, GUEST_SCRATCH), ==, data);
+        for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
+            g_assert_cmpint(tool_get_registers(vm->tool, vcpu, NULL, 0,
+                                               &registers), ==, 0);
+            g_assert_cmpint(tool_get_cpuid(vm->tool, vcpu, 0, 0, &cpuid),
+                            ==, 0);
+            g_assert_cmpint(tool_get_xsave(vm->tool, vcpu, xsave), ==, 0);
+            g_assert_cmpint(tool_control_msr(vm->tool, vcpu, MSR_LSTAR,
+                                             i & 1), ==, 0);
+        }
+    }
+    g_assert_false(vm_guest_is_done(vm, 0));
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+}
+
+/* What the tool sets during an event holds for the next instruction. */
+static void test_control_while_waiting(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    control_msr(vm, 0, MSR_LSTAR);
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
+    expect_msr_reported(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+}
+
+/* Two vCPUs wait at once; the answers come in the other order. */
+static void test_both_wait(TestVM *vm)
+{
+    ToolEvent *events[VM_VCPUS];
+
+    vm_guest_start_vcpu(vm, 1);
+    control_cr(vm, 0, 3);
+    control_msr(vm, 1, MSR_LSTAR);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    events[0] = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    vm_guest_begin(vm, 1, OP_WRMSR, MSR_LSTAR, LSTAR_A);
+    events[1] = expect_msr_event(vm, 1, MSR_LSTAR, 0, LSTAR_A);
+    g_assert_cmpuint(events[0]->seq, !=, events[1]->seq);
+
+    tool_continue(vm->tool, events[1]);
+    g_assert_cmpint(vm_guest_finish(vm, 1), ==, GUEST_OK);
+    g_assert_false(vm_guest_is_done(vm, 0));
+    tool_continue(vm->tool, events[0]);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_free(events[0]);
+    g_free(events[1]);
+}
+
+static void test_other_vcpu_runs(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    vm_guest_start_vcpu(vm, 1);
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    for (int i = 0; i < 20; i++) {
+        vm_guest_wait_counting(vm, 1);
+    }
+    g_assert_true(vm_guest_stands_still(vm, 0));
+    tool_continue(vm->tool, event);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+}
+
+/* CRASH */
+
+static void expect_panicked(TestVM *vm)
+{
+    QDict *response, *status;
+
+    qtest_qmp_eventwait(vm->qts, "GUEST_PANICKED");
+    response = qtest_qmp(vm->qts, "{'execute': 'query-status'}");
+    status = qdict_get_qdict(response, "return");
+    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "guest-panicked");
+    qobject_unref(response);
+    if (vm->engine->runs) {
+        g_assert_true(vm_guest_stands_still(vm, 0));
+    }
+}
+
+static void test_crash_cr(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t new_val = GUEST_PML4_B;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
+               &new_val, sizeof(new_val));
+    expect_panicked(vm);
+    g_assert_false(vm_guest_is_done(vm, 0));
+}
+
+static void test_crash_msr(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t new_val = LSTAR_A;
+
+    control_msr(vm, 0, MSR_LSTAR);
+    vm_guest_begin(vm, 0, OP_WRMSR, MSR_LSTAR, LSTAR_A);
+    event = expect_msr_event(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
+               &new_val, sizeof(new_val));
+    expect_panicked(vm);
+    g_assert_false(vm_guest_is_done(vm, 0));
+}
+
+static void test_crash_pause(TestVM *vm)
+{
+    tool_pause_all(vm->tool);
+    for (unsigned i = 0; i < VM_VCPUS; i++) {
+        g_autofree ToolEvent *event = tool_receive_event(vm->tool);
+
+        if (event->common.vcpu == 0) {
+            tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH, NULL, 0);
+        } else {
+            tool_continue(vm->tool, event);
+        }
+    }
+    expect_panicked(vm);
+}
+
+/* The end of the connection. */
+
+static void expect_let_go(TestVM *vm, unsigned vcpu, int64_t since)
+{
+    g_assert_cmpint(vm_guest_finish(vm, vcpu), ==, GUEST_OK);
+    g_assert_cmpint(g_get_monotonic_time() - since, <, LET_GO_LIMIT_US);
+}
+
+static void test_disconnect_cr(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    int64_t now;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    now = g_get_monotonic_time();
+    tool_close(vm->tool);
+    expect_let_go(vm, 0, now);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+
+    /* and nothing is reported any more, connected or not */
+    vm_guest_result(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_A);
+    vm_rehook(vm);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
+                    ==, 0);
+    expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+}
+
+static void test_disconnect_msr(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    int64_t now;
+
+    control_msr(vm, 0, MSR_LSTAR);
+    vm_guest_begin(vm, 0, OP_WRMSR, MSR_LSTAR, LSTAR_A);
+    event = expect_msr_event(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+    now = g_get_monotonic_time();
+    tool_close(vm->tool);
+    expect_let_go(vm, 0, now);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, LSTAR_A);
+
+    vm_guest_result(vm, 0, OP_WRMSR, MSR_LSTAR, LSTAR_B);
+    vm_rehook(vm);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
+                    ==, 0);
+    expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_B);
+    g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
+    expect_msr_reported(vm, 0, MSR_LSTAR, LSTAR_B, LSTAR_C);
+}
+
+static void test_disconnect_both_wait(TestVM *vm)
+{
+    g_autofree ToolEvent *cr = NULL;
+    g_autofree ToolEvent *msr = NULL;
+    int64_t now;
+
+    vm_guest_start_vcpu(vm, 1);
+    control_cr(vm, 0, 3);
+    control_msr(vm, 1, MSR_LSTAR);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    cr = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    vm_guest_begin(vm, 1, OP_WRMSR, MSR_LSTAR, LSTAR_A);
+    msr = expect_msr_event(vm, 1, MSR_LSTAR, 0, LSTAR_A);
+    now = g_get_monotonic_time();
+    tool_close(vm->tool);
+    expect_let_go(vm, 0, now);
+    expect_let_go(vm, 1, now);
+    vm_rehook(vm);
+}
+
+static void test_disconnect_paused(TestVM *vm)
+{
+    int64_t now;
+
+    for (int round = 0; round < 5; round++) {
+        tool_pause_all(vm->tool);
+        tool_pause_all(vm->tool);
+        for (unsigned i = 0; i < VM_VCPUS; i++) {
+            g_free(tool_receive_event(vm->tool));
+        }
+        now = g_get_monotonic_time();
+        tool_close(vm->tool);
+        if (vm->engine->runs) {
+            vm_guest_wait_counting(vm, 0);
+            g_assert_cmpint(g_get_monotonic_time() - now, <,
+                            LET_GO_LIMIT_US);
+        }
+        /* the pauses that were still to come are forgotten */
+        vm_rehook(vm);
+        tool_expect_silence(vm->tool);
+    }
+}
+
+/* The tool may be gone before the event is even there. */
+static void test_disconnect_before_event(TestVM *vm)
+{
+    for (int round = 0; round < 10; round++) {
+        uint64_t value = round % 2 ? GUEST_PML4_A : GUEST_PML4_B;
+
+        control_cr(vm, 0, 3);
+        vm_guest_begin(vm, 0, OP_WRITE_CR, 3, value);
+        tool_close(vm->tool);
+        g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+        g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, value);
+        vm_rehook(vm);
+    }
+}
+
+/* The end comes as a wrong message, and as one half sent. */
+static void test_disconnect_by_mistake(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    struct kvmi_msg_hdr wrong = { .id = 1, .size = 0xffff };
+    int64_t now;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    now = g_get_monotonic_time();
+    tool_send_bytes(vm->tool, &wrong, sizeof(wrong));
+    expect_let_go(vm, 0, now);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+    vm_expect_close_and_rehook(vm);
+}
+
+/* Intercepts of a vCPU that did nothing meanwhile are undone too. */
+static void test_disconnect_undoes(TestVM *vm)
+{
+    vm_guest_start_vcpu(vm, 1);
+    for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
+        g_assert_cmpint(tool_control_cr(vm->tool, vcpu, 0, true), ==, 0);
+        g_assert_cmpint(tool_control_cr(vm->tool, vcpu, 3, true), ==, 0);
+        g_assert_cmpint(tool_control_cr(vm->tool, vcpu, 4, true), ==, 0);
+        g_assert_cmpint(tool_control_msr(vm->tool, vcpu, MSR_LSTAR, true),
+                        ==, 0);
+        g_assert_cmpint(tool_control_events(vm->tool, vcpu,
+                                            KVMI_EVENT_CR_FLAG |
+                                            KVMI_EVENT_MSR_FLAG), ==, 0);
+    }
+    tool_close(vm->tool);
+    vm_rehook(vm);
+    for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
+        g_assert_cmpint(tool_control_events(vm->tool, vcpu,
+                                            KVMI_EVENT_CR_FLAG |
+                                            KVMI_EVENT_MSR_FLAG), ==, 0);
+        expect_no_cr_event(vm, vcpu, 0, read_cr(vm, vcpu, 0) ^ CR0_AM);
+        expect_no_cr_event(vm, vcpu, 3, GUEST_PML4_B);
+        expect_no_cr_event(vm, vcpu, 4, read_cr(vm, vcpu, 4) ^ CR4_DE);
+        expect_no_msr_event(vm, vcpu, MSR_LSTAR, LSTAR_A);
+    }
+}
+
+static const TestCase cases[] = {
+    { "cr/cr0", test_cr0, NEEDS_RUNNING_GUEST },
+    { "cr/cr3", test_cr3, NEEDS_RUNNING_GUEST },
+    { "cr/cr3-pwt", test_cr3_pwt, NEEDS_RUNNING_GUEST },
+    { "cr/cr4", test_cr4, NEEDS_RUNNING_GUEST },
+    { "cr/all", test_cr_all, NEEDS_RUNNING_GUEST },
+    { "cr/same-value", test_cr_same_value, NEEDS_RUNNING_GUEST },
+    { "cr/half-enabled", test_cr_half_enabled, NEEDS_RUNNING_GUEST },
+    { "cr/other-register", test_cr_other_register, NEEDS_RUNNING_GUEST },
+    { "cr/disabled-again", test_cr_disabled_again, NEEDS_RUNNING_GUEST },
+    { "cr/per-vcpu", test_cr_per_vcpu, NEEDS_RUNNING_GUEST },
+    { "cr/before-start", test_cr_before_start, NEEDS_RUNNING_GUEST },
+    { "cr/lmsw", test_cr_lmsw, NEEDS_RUNNING_GUEST },
+    { "cr/clts", test_cr_clts, NEEDS_RUNNING_GUEST },
+    { "cr/new-value", test_cr_new_value, NEEDS_RUNNING_GUEST },
+    { "cr/old-value", test_cr_old_value, NEEDS_RUNNING_GUEST },
+    { "cr/new-value-reserved", test_cr_new_value_reserved,
+      NEEDS_RUNNING_GUEST },
+    { "cr/new-value-la57", test_cr_new_value_la57, NEEDS_RUNNING_GUEST },
+    { "cr/refused-reserved", test_cr_refused_reserved,
+      NEEDS_RUNNING_GUEST },
+    { "cr/refused-la57", test_cr_refused_la57, NEEDS_RUNNING_GUEST },
+    { "cr/cr3-no-flush", test_cr3_no_flush, NEEDS_RUNNING_GUEST },
+    { "msr/values", test_msr, NEEDS_RUNNING_GUEST },
+    { "msr/halves", test_msr_halves, NEEDS_RUNNING_GUEST },
+    { "msr/same-value", test_msr_same_value, NEEDS_RUNNING_GUEST },
+    { "msr/half-enabled", test_msr_half_enabled, NEEDS_RUNNING_GUEST },
+    { "msr/other", test_msr_other, NEEDS_RUNNING_GUEST },
+    { "msr/disabled-again", test_msr_disabled_again, NEEDS_RUNNING_GUEST },
+    { "msr/per-vcpu", test_msr_per_vcpu, NEEDS_RUNNING_GUEST },
+    { "msr/read", test_msr_read, NEEDS_RUNNING_GUEST },
+    { "msr/new-value", test_msr_new_value, NEEDS_RUNNING_GUEST },
+    { "msr/operands-kept", test_msr_operands_kept, NEEDS_RUNNING_GUEST },
+    { "msr/new-value-refused", test_msr_new_value_refused,
+      NEEDS_RUNNING_GUEST },
+    { "msr/refused-reserved", test_msr_refused_reserved,
+      NEEDS_RUNNING_GUEST },
+    { "msr/refused-pkrs", test_msr_refused_pkrs, NEEDS_RUNNING_GUEST },
+    { "msr/unimplemented", test_msr_unimplemented, NEEDS_RUNNING_GUEST },
+    { "event/cr-and-msr", test_cr_and_msr, NEEDS_RUNNING_GUEST },
+    { "event/many", test_many, NEEDS_RUNNING_GUEST },
+    { "event/commands-while-waiting", test_commands_while_waiting,
+      NEEDS_RUNNING_GUEST },
+    { "event/control-while-waiting", test_control_while_waiting,
+      NEEDS_RUNNING_GUEST },
+    { "event/both-wait", test_both_wait,
+      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
+    { "event/other-vcpu-runs", test_other_vcpu_runs,
+      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
+    { "crash/cr", test_crash_cr, NEEDS_RUNNING_GUEST,
+      .more = "-action panic=pause" },
+    { "crash/msr", test_crash_msr, NEEDS_RUNNING_GUEST,
+      .more = "-action panic=pause" },
+    { "crash/pause-vcpu", test_crash_pause, .more = "-action panic=pause" },
+    { "disconnect/cr", test_disconnect_cr, NEEDS_RUNNING_GUEST },
+    { "disconnect/msr", test_disconnect_msr, NEEDS_RUNNING_GUEST },
+    { "disconnect/both-wait", test_disconnect_both_wait,
+      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
+    { "disconnect/paused", test_disconnect_paused },
+    { "disconnect/before-event", test_disconnect_before_event,
+      NEEDS_RUNNING_GUEST },
+    { "disconnect/by-mistake", test_disconnect_by_mistake,
+      NEEDS_RUNNING_GUEST },
+    { "disconnect/undoes", test_disconnect_undoes, NEEDS_RUNNING_GUEST },
+};
+
+void introspection_add_event_tests(const Engine *engine)
+{
+    INTROSPECTION_ADD_CASES(engine, cases);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The conformance suite's cases, by subject.
+ */
+#ifndef TESTS_INTROSPECTION_TESTS_H
+#define TESTS_INTROSPECTION_TESTS_H
+
+#include "vm.h"
+
+/* What a case needs of its engine; where that is missing, it is skipped. */
+enum {
+    NEEDS_RUNNING_GUEST = 1,
+    NEEDS_PARALLEL_VCPUS = 2,
+};
+
+typedef struct TestCase {
+    const char *name;
+    void (*run)(TestVM *vm);
+    unsigned needs;
+    bool unstarted;             /* run() starts the VM, in its own way */
+    const char *object;         /* properties of the object */
+    const char *more;           /* on the command line */
+} TestCase;
+
+void introspection_add_case(const Engine *engine, const TestCase *test);
+
+#define INTROSPECTION_ADD_CASES(engine, cases)                  \
+    do {                                                        \
+        for (size_t i_ = 0; i_ < G_N_ELEMENTS(cases); i_++) {   \
+            introspection_add_case((engine), &(cases)[i_]);     \
+        }                                                       \
+    } while (0)
+
+void introspection_add_guest_tests(const Engine *engine);
+void introspection_add_handshake_tests(const Engine *engine);
+void introspection_add_framing_tests(const Engine *engine);
+void introspection_add_vm_command_tests(const Engine *engine);
+void introspection_add_vcpu_command_tests(const Engine *engine);
+void introspection_add_event_tests(const Engine *engine);
+void introspection_add_object_tests(const Engine *engine);
+
+#endif /* TESTS_INTROSPECTION_TESTS_H */
