@@ -126,6 +126,18 @@ static struct kvm_segment task_register(const SegmentCache *tr)
     return s;
 }
 
+/* TCG leaves the cached flags alone when LLDT loads a null selector. */
+static struct kvm_segment local_descriptor_table(const SegmentCache *ldt)
+{
+    struct kvm_segment s = kvm_segment(ldt, false);
+
+    if (!(ldt->selector & 0xfffc) && !ldt->limit) {
+        s.present = 0;
+        s.unusable = 1;
+    }
+    return s;
+}
+
 void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs)
 {
     CPUX86State *env = cpu_env(cpu);
@@ -140,7 +152,7 @@ void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs)
         .gs = kvm_segment(&env->segs[R_GS], v8086),
         .ss = kvm_segment(&env->segs[R_SS], v8086),
         .tr = task_register(&env->tr),
-        .ldt = kvm_segment(&env->ldt, false),
+        .ldt = local_descriptor_table(&env->ldt),
         .gdt = { .base = env->gdt.base, .limit = env->gdt.limit },
         .idt = { .base = env->idt.base, .limit = env->idt.limit },
         .cr0 = env->cr[0],
