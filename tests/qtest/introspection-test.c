@@ -8,7 +8,8 @@
  * skipped with the reason.
  *
  * QTEST_INTROSPECTION_GUEST names the guest's image, if it isn't where the
- * build puts it.
+ * build puts it; QTEST_INTROSPECTION_ENGINE names one engine, if not all are
+ * to be tested.
  */
 #include "qemu/osdep.h"
 #include "introspection/tests.h"
@@ -100,12 +101,17 @@ int main(int argc, char **argv)
 {
     struct sigaction too_slow = { .sa_handler = case_too_slow };
 
+    const char *only = g_getenv("QTEST_INTROSPECTION_ENGINE");
+
     g_test_init(&argc, &argv, NULL);
     sigaction(SIGALRM, &too_slow, NULL);
 
     for (size_t i = 0; i < G_N_ELEMENTS(engines); i++) {
         const Engine *engine = &engines[i];
 
+        if (only && !g_str_equal(only, engine->name)) {
+            continue;
+        }
         if (!qtest_has_accel(engine->available)) {
             g_test_message("no %s in this QEMU", engine->available);
             continue;

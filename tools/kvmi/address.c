@@ -3,7 +3,6 @@
  * KVMI client library: addresses, listening and connecting
  */
 
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>

@@ -237,9 +237,7 @@ static bool run_cpuid(App *app, int argc, char **argv, GError **errp)
     }
     ok = argc > 1 ? show_one(&c, function, index, errp) : show_all(&c, errp);
     if (!ok) {
-        if (c.json.text) {
-            g_string_free(c.json.text, TRUE);
-        }
+        json_clear(&c.json);
         return false;
     }
     if (app->json) {

@@ -275,9 +275,7 @@ static bool run_pause(App *app, int argc, char **argv, GError **errp)
     } else {
         ok = false;
     }
-    if (p.json.text) {
-        g_string_free(p.json.text, TRUE);
-    }
+    json_clear(&p.json);
     g_ptr_array_unref(p.events);
     return ok;
 }

@@ -249,9 +249,7 @@ static bool run_regs(App *app, int argc, char **argv, GError **errp)
             printf("\n");
         }
         if (!show_vcpu(app, i, msrs, nmsrs, &json, errp)) {
-            if (json.text) {
-                g_string_free(json.text, TRUE);
-            }
+            json_clear(&json);
             return false;
         }
     }

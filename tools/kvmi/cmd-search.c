@@ -3,7 +3,6 @@
  * kvmi search: where in guest memory are these bytes?
  */
 
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
 #include "guest-ram.h"

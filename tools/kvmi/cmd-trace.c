@@ -4,7 +4,11 @@
  */
 
 #include <stdio.h>
+#include <unistd.h>
 #include "cmd.h"
+
+/* Write what has come together, even if more is to come. */
+#define FLUSH_SIZE (32 * 1024)
 
 /* What is traced: a control register or an MSR, and how often it came. */
 typedef struct Target {
@@ -27,6 +31,7 @@ typedef struct Trace {
     gint64 stop;                /* or -1 */
     bool unhook_asked;
     Json json;
+    GString *out;               /* still to be written to stdout */
 } Trace;
 
 static void target_clear(void *opaque)
@@ -195,6 +200,38 @@ static const char *target_label(const Target *target, char buf[16])
     return msr_label(target->index, buf);
 }
 
+/*
+ * stdio loses what a signal keeps it from writing.  Here it is kept, so that
+ * the guest can be let go first, and the output is still whole.
+ */
+static bool flush_out(Trace *t, GError **errp)
+{
+    while (t->out->len) {
+        ssize_t n = write(STDOUT_FILENO, t->out->str, t->out->len);
+
+        if (n >= 0) {
+            g_string_erase(t->out, 0, n);
+        } else if (errno != EINTR) {
+            g_string_truncate(t->out, 0);
+            return local_error(errp,
+                               "cannot write to the standard output: %s",
+                               g_strerror(errno));
+        } else if (kvmi_is_cancelled(&t->app->cancel)) {
+            g_set_error(errp, KVMI_ERROR, KVMI_ERROR_CANCELLED,
+                        "interrupted");
+            return false;
+        }
+    }
+    return true;
+}
+
+static void put_json(Trace *t)
+{
+    g_string_append(t->out, t->json.text->str);
+    g_string_append_c(t->out, '\n');
+    json_clear(&t->json);
+}
+
 static void show_event(Trace *t, const Target *target,
                        const KvmiEvent *event, uint64_t old_value,
                        uint64_t new_value)
@@ -206,11 +243,13 @@ static void show_event(Trace *t, const Target *target,
         return;
     }
     if (!t->app->json) {
-        printf("%12.6f  vcpu %u  rip %016" PRIx64 "  %-14s "
-               "%016" PRIx64 " -> %016" PRIx64 "\n",
-               (g_get_monotonic_time() - t->start) / 1e6,
-               event->common.vcpu, (uint64_t)event->common.regs.rip,
-               target_label(target, buf), old_value, new_value);
+        g_string_append_printf(t->out, "%12.6f  vcpu %u  rip %016" PRIx64
+                               "  %-14s %016" PRIx64 " -> %016" PRIx64 "\n",
+                               (g_get_monotonic_time() - t->start) / 1e6,
+                               event->common.vcpu,
+                               (uint64_t)event->common.regs.rip,
+                               target_label(target, buf),
+                               old_value, new_value);
         return;
     }
     json_object(json, NULL);
@@ -228,7 +267,7 @@ static void show_event(Trace *t, const Target *target,
     json_hex(json, "old", old_value);
     json_hex(json, "new", new_value);
     json_object_end(json);
-    json_flush(json);
+    put_json(t);
 }
 
 /* The guest waits: answer before anything else. */
@@ -297,9 +336,12 @@ static bool trace_events(Trace *t, GError **errp)
         if (!kvmi_next_event(t->app->client, 0, &event, errp)) {
             return false;
         }
-        if (!event && (!app_flush(errp) ||
-                       !kvmi_next_event(t->app->client, time_left_ms(t),
-                                        &event, errp))) {
+        if ((!event || t->out->len > FLUSH_SIZE) && !flush_out(t, errp)) {
+            kvmi_event_free(event);
+            return false;
+        }
+        if (!event && !kvmi_next_event(t->app->client, time_left_ms(t),
+                                       &event, errp)) {
             return false;
         }
         if (event) {
@@ -317,28 +359,31 @@ static bool trace_events(Trace *t, GError **errp)
 
 static void print_summary(Trace *t, double seconds)
 {
+    GString *out = t->out;
     unsigned i;
 
-    printf("%" PRIu64 " events in %.1f s, %.0f per second%s\n", t->events,
-           seconds, t->events / seconds,
-           t->unhook_asked ? "; the VM asked to be released" : "");
+    g_string_append_printf(out, "%" PRIu64 " events in %.1f s, "
+                           "%.0f per second%s\n", t->events, seconds,
+                           t->events / seconds, t->unhook_asked ?
+                           "; the VM asked to be released" : "");
     for (i = 0; i < t->targets->len; i++) {
         Target *target = &g_array_index(t->targets, Target, i);
         unsigned values = g_hash_table_size(target->values);
         char buf[16];
 
-        printf("  %-14s %10" PRIu64 "  %10.1f/s  %u %s\n",
-               target_label(target, buf), target->count,
-               target->count / seconds, values,
-               target->event == KVMI_EVENT_CR && target->index == 3
-               ? "address spaces" : "values");
+        g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s  %u %s\n",
+                               target_label(target, buf), target->count,
+                               target->count / seconds, values,
+                               target->event == KVMI_EVENT_CR &&
+                               target->index == 3 ?
+                               "address spaces" : "values");
     }
     for (i = 0; i < t->vcpu_counts->len; i++) {
         uint64_t count = g_array_index(t->vcpu_counts, uint64_t, i);
         g_autofree char *label = g_strdup_printf("vcpu %u", i);
 
-        printf("  %-14s %10" PRIu64 "  %10.1f/s\n", label, count,
-               count / seconds);
+        g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s\n",
+                               label, count, count / seconds);
     }
 }
 
@@ -373,7 +418,7 @@ static void json_summary(Trace *t, double seconds)
     json_array_end(json);
     json_object_end(json);
     json_object_end(json);
-    json_flush(json);
+    put_json(t);
 }
 
 static void show_summary(Trace *t)
@@ -410,9 +455,16 @@ static bool trace(Trace *t, GError **errp)
         show_summary(t);
     }
 
-    /* Whatever happened: leave the guest as it was found. */
+    /*
+     * Whatever happened: leave the guest as it was found, and only then wait
+     * for whoever reads what is still to be written.
+     */
     kvmi_cancel_reset(&t->app->cancel);
     if (!kvmi_client_unhook(t->app->client, ok ? &err : NULL)) {
+        ok = false;
+    }
+    app_disconnect(t->app);
+    if (!flush_out(t, ok ? &err : NULL)) {
         ok = false;
     }
     if (err) {
@@ -462,6 +514,7 @@ static bool run_trace(App *app, int argc, char **argv, GError **errp)
         .targets = g_array_new(FALSE, TRUE, sizeof(Target)),
         .vcpu_counts = g_array_new(FALSE, TRUE, sizeof(uint64_t)),
         .stop = -1,
+        .out = g_string_new(NULL),
     };
     bool ok;
     int vcpu;
@@ -482,6 +535,7 @@ static bool run_trace(App *app, int argc, char **argv, GError **errp)
     }
     g_array_unref(t.targets);
     g_array_unref(t.vcpu_counts);
+    g_string_free(t.out, TRUE);
     return ok;
 }
 

@@ -66,6 +66,7 @@ bool app_parse(App *app, const GOptionEntry *entries, int *argc, char ***argv,
 
 /* Wait for the VM, or connect to it.  The VM is app->client from then on. */
 bool app_connect(App *app, GError **errp);
+void app_disconnect(App *app);
 
 /*
  * The signal that asked us to end, or 0.  To go on with cleaning up after

@@ -9,7 +9,6 @@
  * to recv().
  */
 
-#define _GNU_SOURCE
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -6,7 +6,6 @@
  * own size, and either side may send more than the other knows.
  */
 
-#define _GNU_SOURCE
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -132,9 +132,16 @@ void json_bytes(Json *json, const char *key, const uint8_t *buf, size_t size)
     g_string_append_c(json->text, '"');
 }
 
+void json_clear(Json *json)
+{
+    if (json->text) {
+        g_string_free(json->text, TRUE);
+        json->text = NULL;
+    }
+}
+
 void json_flush(Json *json)
 {
     puts(json->text->str);
-    g_string_free(json->text, TRUE);
-    json->text = NULL;
+    json_clear(json);
 }

@@ -32,7 +32,10 @@ void json_bool(Json *json, const char *key, bool value);
 /* Bytes as a string of hexadecimal digits. */
 void json_bytes(Json *json, const char *key, const uint8_t *buf, size_t size);
 
-/* Write the line to stdout and make @json ready for the next. */
+/* Forget what was put together, and be ready for the next. */
+void json_clear(Json *json);
+
+/* Write the line to stdout, and json_clear(). */
 void json_flush(Json *json);
 
 #endif /* KVMI_JSON_H */

@@ -120,6 +120,12 @@ bool app_connect(App *app, GError **errp)
     return app_listen(app, &config, timeout_ms, errp);
 }
 
+void app_disconnect(App *app)
+{
+    g_clear_pointer(&app->client, kvmi_client_free);
+    g_clear_pointer(&app->listener, kvmi_listener_free);
+}
+
 bool app_vcpus(App *app, int only, unsigned *first, unsigned *end,
                GError **errp)
 {
@@ -141,6 +147,11 @@ bool app_vcpus(App *app, int only, unsigned *first, unsigned *end,
 bool app_flush(GError **errp)
 {
     if (fflush(stdout) || ferror(stdout)) {
+        if (errno == EINTR && app_signal()) {
+            g_set_error(errp, KVMI_ERROR, KVMI_ERROR_CANCELLED,
+                        "interrupted");
+            return false;
+        }
         return local_error(errp, "cannot write to the standard output: %s",
                            g_strerror(errno));
     }
@@ -309,8 +320,7 @@ static int run(App *app, int argc, char **argv)
         }
         g_error_free(err);
     }
-    kvmi_client_free(app->client);
-    kvmi_listener_free(app->listener);
+    app_disconnect(app);
     g_free(app->socket);
     return status;
 }

@@ -74,8 +74,7 @@ static const struct {
       "introspection)" },
     { KVM_EFAULT, "EFAULT", "bad address" },
     { KVM_EBUSY, "EBUSY", "an earlier command is still under way" },
-    { KVM_EINVAL, "EINVAL",
-      "it is not valid: no such vCPU or MSR, or not RAM" },
+    { KVM_EINVAL, "EINVAL", "what was asked for is not valid" },
     { KVM_EOPNOTSUPP, "EOPNOTSUPP",
       "not possible on this machine, or in this state of the vCPU" },
     { KVM_ENOSYS, "ENOSYS", "its engine does not implement this command" },
@@ -105,6 +104,26 @@ const char *kvmi_engine_error_meaning(int err)
     return NULL;
 }
 
+/* Most commands have few reasons for the error that means everything. */
+static const char *einval_meaning(uint16_t id)
+{
+    switch (id) {
+    case KVMI_READ_PHYSICAL:
+        return "it is not RAM or ROM, or not in one page";
+    case KVMI_WRITE_PHYSICAL:
+        return "it is not RAM, or not in one page";
+    case KVMI_GET_REGISTERS:
+    case KVMI_CONTROL_MSR:
+        return "there is no such vCPU, or no such MSR";
+    case KVMI_SET_REGISTERS:
+    case KVMI_GET_CPUID:
+    case KVMI_GET_XSAVE:
+        return "there is no such vCPU";
+    default:
+        return kvmi_engine_error_meaning(KVM_EINVAL);
+    }
+}
+
 void kvmi_set_engine_error(GError **errp, uint16_t id, int err)
 {
     const char *command = kvmi_command_name(id) ?: "the command";
@@ -112,7 +131,9 @@ void kvmi_set_engine_error(GError **errp, uint16_t id, int err)
 
     if (name) {
         g_set_error(errp, KVMI_ENGINE_ERROR, err, "the VM refused %s: %s, %s",
-                    command, name, kvmi_engine_error_meaning(err));
+                    command, name,
+                    err == KVM_EINVAL ? einval_meaning(id)
+                                      : kvmi_engine_error_meaning(err));
     } else {
         g_set_error(errp, KVMI_ENGINE_ERROR, err,
                     "the VM refused %s: unknown error %d", command, err);
