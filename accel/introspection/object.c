@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "chardev/char-socket.h"
+#include "introspection/object.h"
 #include "introspection/vcpu.h"
 #include "qapi/error.h"
 #include "qapi/qapi-visit-introspection-object.h"
@@ -83,8 +84,8 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     Chardev *chr;
 
     if (introspection) {
-        error_setg(errp, "the VM has an introspection object already: '%s'",
-                   introspection_id(introspection));
+        error_setg(errp, "the VM has an introspection object already: '%s'; "
+                   "there can be only one", introspection_id(introspection));
         return;
     }
     if (!s->handshake_timeout) {
@@ -129,6 +130,33 @@ static void introspection_finalize(Object *obj)
         introspection = NULL;
     }
     g_free(s->chardev);
+}
+
+static void append_names(GString *s, const char *list,
+                         const QEnumLookup *lookup)
+{
+    int i;
+
+    g_string_append_printf(s, "%s can be", list);
+    for (i = 0; i < lookup->size; i++) {
+        g_string_append_printf(s, "%s %s", i ? "," : "", lookup->array[i]);
+    }
+    g_string_append(s, ".\n");
+}
+
+ObjectOptions *introspection_object_parse(const char *str, Error **errp)
+{
+    ERRP_GUARD();
+    ObjectOptions *options = user_creatable_parse_str(str, errp);
+
+    if (*errp) {
+        g_autoptr(GString) names = g_string_new(NULL);
+
+        append_names(names, "commands.N", &IntrospectionCommand_lookup);
+        append_names(names, "events.N", &IntrospectionEvent_lookup);
+        error_append_hint(errp, "%s", names->str);
+    }
+    return options;
 }
 
 static bool prop_settable(Introspection *s, const char *name, Error **errp)

@@ -117,6 +117,15 @@ static struct kvm_segment kvm_segment(const SegmentCache *seg, bool v8086)
     return s;
 }
 
+/* TR always holds a busy TSS, which TCG notes only in memory. */
+static struct kvm_segment task_register(const SegmentCache *tr)
+{
+    struct kvm_segment s = kvm_segment(tr, false);
+
+    s.type |= DESC_TSS_BUSY_MASK >> DESC_TYPE_SHIFT;
+    return s;
+}
+
 void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs)
 {
     CPUX86State *env = cpu_env(cpu);
@@ -130,7 +139,7 @@ void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs)
         .fs = kvm_segment(&env->segs[R_FS], v8086),
         .gs = kvm_segment(&env->segs[R_GS], v8086),
         .ss = kvm_segment(&env->segs[R_SS], v8086),
-        .tr = kvm_segment(&env->tr, false),
+        .tr = task_register(&env->tr),
         .ldt = kvm_segment(&env->ldt, false),
         .gdt = { .base = env->gdt.base, .limit = env->gdt.limit },
         .idt = { .base = env->idt.base, .limit = env->idt.limit },

@@ -345,7 +345,7 @@ static void test_server_reconnect(TestVM *vm)
     for (int i = 0; i < 5; i++) {
         tool_hook(vm->tool);
         tool_close(vm->tool);
-        tool_connect(vm->tool, vm->socket);
+        tool_connect_again(vm->tool, vm->socket);
     }
     tool_hook(vm->tool);
 }
@@ -358,7 +358,7 @@ static void test_server_after_garbage(TestVM *vm)
     tool_receive_hello(vm->tool, hello);
     tool_send_bytes(vm->tool, "garbage!", 8);
     tool_expect_eof(vm->tool);
-    tool_connect(vm->tool, vm->socket);
+    tool_connect_again(vm->tool, vm->socket);
     tool_hook(vm->tool);
 }
 
@@ -374,7 +374,7 @@ static void test_server_second_refused(TestVM *vm)
 
     expect_hooked(vm);
     tool_close(vm->tool);
-    tool_connect(vm->tool, vm->socket);
+    tool_connect_again(vm->tool, vm->socket);
     tool_hook(vm->tool);
 }
 

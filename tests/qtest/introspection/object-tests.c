@@ -81,8 +81,9 @@ static void test_refuse_client_no_reconnect(TestVM *vm)
 static void test_refuse_chardev_in_use(TestVM *vm)
 {
     g_autofree char *args = g_strdup_printf(
-        "-chardev socket,id=vmi,path=%s,server=on,wait=off -serial chardev:vmi"
-        " -object introspection,id=kvmi0,chardev=vmi", vm->socket);
+        "-chardev socket,id=vmi,path=%s,server=on,wait=off "
+        "-object rng-egd,id=rng0,chardev=vmi "
+        "-object introspection,id=kvmi0,chardev=vmi", vm->socket);
 
     expect_start_refused(vm, args, "vmi");
 }
@@ -426,34 +427,6 @@ static void test_wait_on(TestVM *vm)
     vm_rehook(vm);
 }
 
-/* Hooked before the first instruction: no write to CR3 is missed. */
-static void test_wait_on_from_the_start(TestVM *vm)
-{
-    uint8_t hello[HELLO_SIZE];
-    g_autoptr(GByteArray) out = g_byte_array_new();
-    struct kvmi_control_cr control_cr = { .cr = 3, .enable = 1 };
-    struct kvmi_control_events control_events = {
-        .events = KVMI_EVENT_CR_FLAG,
-    };
-    g_autofree ToolEvent *event = NULL;
-    uint8_t answer[ANSWER_SIZE] = { ANSWER_SIZE };
-
-    vm_start(vm, "wait=on", NULL);
-    tool_accept(vm->tool);
-    tool_receive_hello(vm->tool, hello);
-
-    /* right behind the answer, while the guest is still held */
-    g_byte_array_append(out, answer, sizeof(answer));
-    tool_append(out, KVMI_CONTROL_CR, 1, &control_cr, sizeof(control_cr));
-    tool_append(out, KVMI_CONTROL_EVENTS, 2, &control_events,
-                sizeof(control_events));
-    tool_send_bytes(vm->tool, out->data, out->len);
-    event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
-    g_assert_cmphex(event->own.cr.new_value, ==, GUEST_PML4_A);
-    tool_continue(vm->tool, event);
-    vm_guest_wait_up(vm, 0);
-}
-
 static void test_wait_off(TestVM *vm)
 {
     vm_start(vm, "wait=off", NULL);
@@ -613,8 +586,6 @@ static const TestCase cases[] = {
       .unstarted = true },
     { "object/wait-on", test_wait_on, NEEDS_RUNNING_GUEST,
       .unstarted = true },
-    { "object/wait-on-from-the-start", test_wait_on_from_the_start,
-      NEEDS_RUNNING_GUEST, .unstarted = true },
     { "object/wait-off", test_wait_off, NEEDS_RUNNING_GUEST,
       .unstarted = true },
     { "object/frozen-tool", test_frozen_tool, NEEDS_RUNNING_GUEST },
@@ -623,7 +594,7 @@ static const TestCase cases[] = {
     { "object/stop-while-waiting", test_stop_while_waiting,
       NEEDS_RUNNING_GUEST },
     { "object/reset-while-waiting", test_reset_while_waiting,
-      NEEDS_RUNNING_GUEST },
+      NEEDS_RUNNING_GUEST, .more = "-action reboot=reset" },
 };
 
 void introspection_add_object_tests(const Engine *engine)

@@ -96,6 +96,27 @@ static bool wait_readable(int fd, int64_t timeout_ms)
     return RETRY_ON_EINTR(poll(&pollfd, 1, timeout_ms)) == 1;
 }
 
+/*
+ * After another connection has ended: QEMU refuses this one for as long as it
+ * has not noticed that.
+ */
+void tool_connect_again(Tool *tool, const char *path)
+{
+    int64_t end = g_get_monotonic_time() + TOOL_LIMIT_MS * 1000;
+    char byte;
+
+    for (;;) {
+        tool_connect(tool, path);
+        g_assert_true(wait_readable(tool->fd, TOOL_LIMIT_MS));
+        if (RETRY_ON_EINTR(recv(tool->fd, &byte, 1, MSG_PEEK)) == 1) {
+            return;
+        }
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        tool_close(tool);
+        g_usleep(1000);
+    }
+}
+
 bool tool_wait_connection(Tool *tool, int64_t timeout_ms)
 {
     return wait_readable(tool->listener, timeout_ms);
@@ -277,11 +298,18 @@ static ToolMessage *receive_message(Tool *tool)
     return g_steal_pointer(&message);
 }
 
+/* The reply to a command KVMI_EVENT, which there is not, has the same id. */
+static bool is_event(const ToolMessage *message)
+{
+    return message->header.id == KVMI_EVENT &&
+           message->header.size >= sizeof(struct kvmi_event);
+}
+
 static void receive_into_queue(Tool *tool)
 {
     ToolMessage *message = receive_message(tool);
 
-    if (message->header.id == KVMI_EVENT) {
+    if (is_event(message)) {
         g_queue_push_tail(tool->events, message);
     } else {
         g_assert_cmpuint(message->header.size, >=,
@@ -325,6 +353,7 @@ int tool_receive_reply(Tool *tool, uint16_t id, uint32_t seq,
     g_assert_cmpint(error.err, <=, 0);
     g_assert_cmpuint(rest, ==, error.err ? 0 : size);
     if (rest) {
+        g_assert_nonnull(data);
         memcpy(data, reply->data + sizeof(error), rest);
     }
     return error.err;

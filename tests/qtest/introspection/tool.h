@@ -47,6 +47,7 @@ Tool *tool_listen(const char *path);
 Tool *tool_new(void);
 void tool_free(Tool *tool);
 void tool_connect(Tool *tool, const char *path);
+void tool_connect_again(Tool *tool, const char *path);
 void tool_accept(Tool *tool);
 bool tool_wait_connection(Tool *tool, int64_t timeout_ms);
 void tool_close(Tool *tool);

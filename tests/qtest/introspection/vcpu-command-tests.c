@@ -245,7 +245,7 @@ static void test_get_registers_most_msrs(TestVM *vm)
         const uint8_t *entry = reply + header +
             i * sizeof(struct kvm_msr_entry);
 
-        g_assert_cmphex(ldl_he_p(entry), ==, indices[i]);
+        g_assert_cmphex((uint32_t)ldl_he_p(entry), ==, indices[i]);
         g_assert_cmphex(ldq_he_p(entry + 8), ==,
                         i % 2 ? 0x0007040600070406 : 0);
     }
@@ -495,8 +495,8 @@ static void expect_same_leaf(TestVM *vm, unsigned vcpu,
 static void test_get_cpuid(TestVM *vm)
 {
     static const uint32_t leaves[][2] = {
-        { 0, 0 }, { 1, 0 }, { 2, 0 }, { 4, 0 }, { 4, 1 }, { 7, 0 },
-        { 0xd, 0 }, { 0xd, 1 }, { 0xd, 2 }, { 0x80000000, 0 },
+        { 0, 0 }, { 1, 0 }, { 2, 0 }, { 4, 0 }, { 7, 0 }, { 0xb, 0 },
+        { 0xb, 1 }, { 0xd, 0 }, { 0xd, 1 }, { 0xd, 2 }, { 0x80000000, 0 },
         { 0x80000001, 0 }, { 0x80000002, 0 }, { 0x80000008, 0 },
     };
 
@@ -529,6 +529,9 @@ static void test_get_cpuid_no_leaf(TestVM *vm)
     g_assert_cmpint(tool_get_cpuid(vm->tool, 0, extended.eax, 0, &cpuid),
                     ==, 0);
     g_assert_cmpint(tool_get_cpuid(vm->tool, 0, extended.eax + 1, 0, &cpuid),
+                    ==, -KVM_ENOENT);
+    /* a part of a leaf: the state component 61 is nobody's */
+    g_assert_cmpint(tool_get_cpuid(vm->tool, 0, 0xd, 61, &cpuid),
                     ==, -KVM_ENOENT);
     g_assert_cmpint(tool_get_cpuid(vm->tool, 0, 0x20000000, 0, &cpuid),
                     ==, -KVM_ENOENT);

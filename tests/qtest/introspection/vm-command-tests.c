@@ -10,7 +10,6 @@
 
 /* What cannot be read or written: holes, devices, the end of everything. */
 static const uint64_t not_ram[] = {
-    0xa0000,                    /* the VGA window, without a VGA */
     RAM_END,
     0x10000000,
     0xfec00000,                 /* I/O APIC */
