@@ -48,12 +48,12 @@ static const char *socket_name(Introspection *s)
 static void set_state(Introspection *s, IntrospectionState state,
                       const char *reason)
 {
-    trace_introspection_state(introspection_id(s),
+    trace_introspection_state(s->id,
                               IntrospectionState_str(s->state),
                               IntrospectionState_str(state), reason ?: "");
     s->state = state;
     s->since = g_get_real_time() / G_USEC_PER_SEC;
-    qapi_event_send_introspection_state_change(introspection_id(s), state,
+    qapi_event_send_introspection_state_change(s->id, state,
                                                reason);
 }
 
@@ -84,12 +84,12 @@ static void notice_cb(void *opaque)
     if (socket_of(s)->is_listen) {
         info_report("introspection object '%s': waiting for an introspection "
                     "tool to connect to %s, for example 'kvmi info'%s",
-                    introspection_id(s), socket_name(s), held);
+                    s->id, socket_name(s), held);
     } else {
         info_report("introspection object '%s': nothing answers at %s yet, "
                     "where an introspection tool has to listen, for example "
                     "'kvmi info'; trying again every %" PRId64 " ms%s",
-                    introspection_id(s), socket_name(s),
+                    s->id, socket_name(s),
                     socket_of(s)->reconnect_time_ms, held);
     }
 }
@@ -100,13 +100,13 @@ static void notice_cb(void *opaque)
  */
 static void handshake_failed(Introspection *s, const char *why)
 {
-    trace_introspection_handshake_failed(introspection_id(s), why);
+    trace_introspection_handshake_failed(s->id, why);
     if (!s->failure_reported) {
         s->failure_reported = true;
         warn_report("introspection object '%s': the peer at %s is no "
                     "introspection tool: %s. Expected is a tool that answers "
                     "QEMU's %zu bytes with its KVMI handshake structure%s",
-                    introspection_id(s), socket_name(s), why,
+                    s->id, socket_name(s), why,
                     sizeof(IntrospectionHello),
                     introspection_guest_held ?
                     "; the guest is held until then (wait=on)" : "");
@@ -170,7 +170,7 @@ static void hook(Introspection *s)
     }
     if (!s->session) {
         error_prepend(&err, "introspection object '%s': cannot hook the VM: ",
-                      introspection_id(s));
+                      s->id);
         set_state(s, INTROSPECTION_STATE_DISCONNECTED, error_get_pretty(err));
         warn_report_err(err);
         qemu_chr_fe_disconnect(&s->chr);
@@ -187,7 +187,7 @@ static void refuse_client(QIONetListener *listener, QIOChannelSocket *client,
 {
     Introspection *s = opaque;
 
-    trace_introspection_second_tool_refused(introspection_id(s));
+    trace_introspection_second_tool_refused(s->id);
     qio_channel_close(QIO_CHANNEL(client), NULL);
 }
 

@@ -21,7 +21,8 @@ OBJECT_DECLARE_SIMPLE_TYPE(Introspection, INTROSPECTION)
 struct Introspection {
     Object parent;
 
-    /* Properties, constant once the object is complete. */
+    /* Constant once the object is complete. */
+    char *id;
     char *chardev;
     bool wait;
     uint32_t handshake_timeout;         /* seconds */
@@ -45,9 +46,6 @@ struct Introspection {
 
 /* The VM's only object, or NULL. */
 extern Introspection *introspection;
-
-/* The object's id, which lives as long as the object. */
-const char *introspection_id(Introspection *s);
 
 /* Start looking for a tool, on a chardev that passed the checks. */
 void introspection_connection_start(Introspection *s);

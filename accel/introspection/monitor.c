@@ -27,7 +27,7 @@ IntrospectionInfo *qmp_query_introspection(Error **errp)
 
     chr = qemu_chr_fe_get_driver(&s->chr);
     info = g_new0(IntrospectionInfo, 1);
-    info->id = g_strdup(introspection_id(s));
+    info->id = g_strdup(s->id);
     info->chardev = g_strdup(s->chardev);
     info->engine = s->engine->type;
     info->state = s->state;

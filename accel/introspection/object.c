@@ -19,11 +19,6 @@ Introspection *introspection;
 
 bool introspection_guest_held;
 
-const char *introspection_id(Introspection *s)
-{
-    return object_get_canonical_path_component(OBJECT(s));
-}
-
 /* A chardev that connects again by itself and whose socket has plain bytes. */
 static Chardev *find_chardev(const char *id, Error **errp)
 {
@@ -85,7 +80,7 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
 
     if (introspection) {
         error_setg(errp, "the VM has an introspection object already: '%s'; "
-                   "there can be only one", introspection_id(introspection));
+                   "there can be only one", introspection->id);
         return;
     }
     if (!s->handshake_timeout) {
@@ -102,6 +97,7 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     }
 
     introspection = s;
+    s->id = g_strdup(object_get_canonical_path_component(OBJECT(s)));
     s->commands &= s->engine->commands;
     s->events &= s->engine->events;
     qatomic_set(&introspection_guest_held, s->wait);
@@ -129,6 +125,7 @@ static void introspection_finalize(Object *obj)
         qemu_unregister_reset(introspection_reset, s);
         introspection = NULL;
     }
+    g_free(s->id);
     g_free(s->chardev);
 }
 
