@@ -3,6 +3,7 @@
  * Conformance suite: events, their actions, and the end of the connection.
  */
 #include "qemu/osdep.h"
+#include <sys/socket.h>
 #include "tests.h"
 
 #define CR0_TS                  (1 << 3)
@@ -594,18 +595,19 @@ static void test_cr_and_msr(TestVM *vm)
 
 /* Waiting. */
 
+/* mov $PML4_B, %eax; mov %rax, %cr3; mov $PML4_A, %eax; the same; ret */
+static const uint8_t cr3_loop[] = {
+    0xb8, 0x00, 0x10, 0x01, 0x00, 0x0f, 0x22, 0xd8,
+    0xb8, 0x00, 0x00, 0x01, 0x00, 0x0f, 0x22, 0xd8, 0xc3,
+};
+
 /* A guest that writes CR3 in a loop: everything is reported, once. */
 static void test_many(TestVM *vm)
 {
-    /* mov $PML4_B, %eax; mov %rax, %cr3; mov $PML4_A, %eax; same; ret */
-    static const uint8_t code[] = {
-        0xb8, 0x00, 0x10, 0x01, 0x00, 0x0f, 0x22, 0xd8,
-        0xb8, 0x00, 0x00, 0x01, 0x00, 0x0f, 0x22, 0xd8, 0xc3,
-    };
     uint64_t before = 0;
     uint32_t last_seq = 0;
 
-    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, cr3_loop, sizeof(cr3_loop));
     vm_guest_begin(vm, 0, OP_CALL_LOOP, GUEST_SCRATCH, 0);
     vm_guest_wait_counting(vm, 0);
     control_cr(vm, 0, 3);
@@ -630,6 +632,36 @@ static void test_many(TestVM *vm)
     vm_guest_release(vm);
     tool_close(vm->tool);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+}
+
+/* Both vCPUs at it, in whatever order. */
+static void test_many_both(TestVM *vm)
+{
+    uint64_t before[VM_VCPUS] = { 0 };
+    unsigned count[VM_VCPUS] = { 0 };
+
+    vm_guest_start_vcpu(vm, 1);
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, cr3_loop, sizeof(cr3_loop));
+    for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
+        vm_guest_begin(vm, vcpu, OP_CALL_LOOP, GUEST_SCRATCH, 0);
+        control_cr(vm, vcpu, 3);
+    }
+    while (count[0] < 250 || count[1] < 250) {
+        g_autofree ToolEvent *event = tool_receive_event(vm->tool);
+        unsigned vcpu = event->common.vcpu;
+
+        g_assert_cmpuint(event->common.event, ==, KVMI_EVENT_CR);
+        g_assert_cmpuint(vcpu, <, VM_VCPUS);
+        if (count[vcpu]++) {
+            g_assert_cmphex(event->own.cr.old_value, ==, before[vcpu]);
+        }
+        before[vcpu] = event->own.cr.new_value;
+        tool_continue(vm->tool, event);
+    }
+    vm_guest_release(vm);
+    tool_close(vm->tool);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmpint(vm_guest_finish(vm, 1), ==, GUEST_OK);
 }
 
 /* Everything but SET_REGISTERS' vCPU goes on while one waits. */
@@ -936,6 +968,74 @@ static void test_disconnect_undoes(TestVM *vm)
     }
 }
 
+/* The tool says that it is done, and still listens. */
+static void test_disconnect_half(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    int64_t now;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    now = g_get_monotonic_time();
+    g_assert_cmpint(shutdown(tool_fd(vm->tool), SHUT_WR), ==, 0);
+    expect_let_go(vm, 0, now);
+    vm_expect_close_and_rehook(vm);
+}
+
+/* A tool that reads nothing, and then dies, holds nobody up either. */
+static void test_disconnect_unread(TestVM *vm)
+{
+    struct kvmi_read_physical read = { .gpa = GUEST_SCRATCH, .size = 4096 };
+    g_autoptr(GByteArray) rest = g_byte_array_new();
+    int64_t now;
+
+    control_cr(vm, 0, 3);
+    tool_flood(vm->tool, KVMI_READ_PHYSICAL, &read, sizeof(read), rest);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    VM_WAIT_UNTIL(vm_waiting_vcpus(vm) == 1);
+    g_assert_false(vm_guest_is_done(vm, 0));
+    now = g_get_monotonic_time();
+    tool_close(vm->tool);
+    expect_let_go(vm, 0, now);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+    vm_rehook(vm);
+}
+
+static unsigned count_entries(TestVM *vm, const char *what)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/%s",
+                                            qtest_pid(vm->qts), what);
+    GDir *dir = g_dir_open(path, 0, NULL);
+    unsigned n = 0;
+
+    g_assert_nonnull(dir);
+    while (g_dir_read_name(dir)) {
+        n++;
+    }
+    g_dir_close(dir);
+    return n;
+}
+
+/* Tools that come and die leave neither threads nor file descriptors. */
+static void test_disconnect_leaks(TestVM *vm)
+{
+    unsigned fds = 0, threads = 0;
+
+    for (int round = 0; round < 30; round++) {
+        tool_pause_all(vm->tool);
+        g_free(tool_receive_event(vm->tool));
+        tool_close(vm->tool);
+        vm_rehook(vm);
+        if (round == 4) {
+            fds = count_entries(vm, "fd");
+            threads = count_entries(vm, "task");
+        }
+    }
+    VM_WAIT_UNTIL(count_entries(vm, "fd") <= fds);
+    VM_WAIT_UNTIL(count_entries(vm, "task") <= threads);
+}
+
 static const TestCase cases[] = {
     { "cr/cr0", test_cr0, NEEDS_RUNNING_GUEST },
     { "cr/cr3", test_cr3, NEEDS_RUNNING_GUEST },
@@ -977,14 +1077,13 @@ static const TestCase cases[] = {
     { "msr/unimplemented", test_msr_unimplemented, NEEDS_RUNNING_GUEST },
     { "event/cr-and-msr", test_cr_and_msr, NEEDS_RUNNING_GUEST },
     { "event/many", test_many, NEEDS_RUNNING_GUEST },
+    { "event/many-both", test_many_both, NEEDS_RUNNING_GUEST },
     { "event/commands-while-waiting", test_commands_while_waiting,
       NEEDS_RUNNING_GUEST },
     { "event/control-while-waiting", test_control_while_waiting,
       NEEDS_RUNNING_GUEST },
-    { "event/both-wait", test_both_wait,
-      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
-    { "event/other-vcpu-runs", test_other_vcpu_runs,
-      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
+    { "event/both-wait", test_both_wait, NEEDS_RUNNING_GUEST },
+    { "event/other-vcpu-runs", test_other_vcpu_runs, NEEDS_RUNNING_GUEST },
     { "crash/cr", test_crash_cr, NEEDS_RUNNING_GUEST,
       .more = "-action panic=pause" },
     { "crash/msr", test_crash_msr, NEEDS_RUNNING_GUEST,
@@ -992,13 +1091,15 @@ static const TestCase cases[] = {
     { "crash/pause-vcpu", test_crash_pause, .more = "-action panic=pause" },
     { "disconnect/cr", test_disconnect_cr, NEEDS_RUNNING_GUEST },
     { "disconnect/msr", test_disconnect_msr, NEEDS_RUNNING_GUEST },
-    { "disconnect/both-wait", test_disconnect_both_wait,
-      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
+    { "disconnect/both-wait", test_disconnect_both_wait, NEEDS_RUNNING_GUEST },
     { "disconnect/paused", test_disconnect_paused },
     { "disconnect/before-event", test_disconnect_before_event,
       NEEDS_RUNNING_GUEST },
     { "disconnect/by-mistake", test_disconnect_by_mistake,
       NEEDS_RUNNING_GUEST },
+    { "disconnect/half-closed", test_disconnect_half, NEEDS_RUNNING_GUEST },
+    { "disconnect/unread", test_disconnect_unread, NEEDS_RUNNING_GUEST },
+    { "disconnect/leaks", test_disconnect_leaks },
     { "disconnect/undoes", test_disconnect_undoes, NEEDS_RUNNING_GUEST },
 };
 

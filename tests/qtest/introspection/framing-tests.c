@@ -219,6 +219,39 @@ static void test_hangup_in_payload(TestVM *vm)
     vm_rehook(vm);
 }
 
+/*
+ * A tool that asks and asks, and reads no answer: QEMU and the guest go on,
+ * and the answers are all there when it reads at last.
+ */
+static void test_tool_does_not_read(TestVM *vm)
+{
+    struct kvmi_read_physical read = { .gpa = GUEST_SCRATCH, .size = 4096 };
+    g_autoptr(GByteArray) rest = g_byte_array_new();
+    g_autofree uint8_t *page = g_malloc(4096);
+    uint32_t first;
+    unsigned count;
+
+    expect_alive(vm);
+    first = tool_next_seq(vm->tool) + 1;
+    count = tool_flood(vm->tool, KVMI_READ_PHYSICAL, &read, sizeof(read),
+                       rest);
+    g_assert_cmpuint(count, >, 2);
+
+    qtest_qmp_assert_success(vm->qts, "{'execute': 'query-status'}");
+    if (vm->engine->runs) {
+        vm_guest_wait_counting(vm, 0);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (i == count - 1) {
+            tool_send_bytes(vm->tool, rest->data, rest->len);
+        }
+        g_assert_cmpuint(tool_receive_next_reply(vm->tool), ==, first + i);
+        g_assert_cmpint(tool_receive_reply(vm->tool, KVMI_READ_PHYSICAL,
+                                           first + i, page, 4096), ==, 0);
+    }
+    expect_alive(vm);
+}
+
 /* Unknown ids. */
 
 static void expect_enosys(TestVM *vm, uint16_t id, size_t size)
@@ -719,6 +752,7 @@ static const TestCase cases[] = {
     { "framing/seq", test_seq },
     { "framing/hangup-in-header", test_hangup_in_header },
     { "framing/hangup-in-payload", test_hangup_in_payload },
+    { "framing/tool-does-not-read", test_tool_does_not_read },
     { "framing/unknown-id", test_unknown_id },
     { "framing/not-implemented", test_not_implemented },
     { "framing/largest", test_largest },

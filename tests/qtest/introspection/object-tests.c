@@ -4,6 +4,7 @@
  */
 #include "qemu/osdep.h"
 #include <sys/wait.h>
+#include "qemu/bswap.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "qobject/qstring.h"
@@ -65,6 +66,15 @@ static void test_refuse_chardev_kind(TestVM *vm)
     expect_start_refused(vm, "-chardev ringbuf,id=vmi "
                          "-object introspection,id=kvmi0,chardev=vmi",
                          "vmi|socket");
+}
+
+static void test_refuse_not_plain(TestVM *vm)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-chardev socket,id=vmi,path=%s,server=on,wait=off,telnet=on "
+        "-object introspection,id=kvmi0,chardev=vmi", vm->socket);
+
+    expect_start_refused(vm, args, "vmi|telnet");
 }
 
 static void test_refuse_client_no_reconnect(TestVM *vm)
@@ -203,6 +213,8 @@ static void test_query_hooked(TestVM *vm)
     g_assert_cmpstr(qdict_get_str(info, "chardev"), ==, "vmi");
     g_assert_cmpstr(qdict_get_str(info, "engine"), ==, "qemu");
     g_assert_cmpstr(qdict_get_str(info, "state"), ==, "hooked");
+    g_assert_nonnull(strstr(qdict_get_str(info, "peer"), vm->socket));
+    g_assert_false(qdict_get_bool(info, "guest-held"));
     g_assert_cmpint(since, <=, now);
     g_assert_cmpint(since, >=, now - TOOL_LIMIT_MS / 1000);
     expect_names(info, "commands", engine_commands);
@@ -286,7 +298,9 @@ static void test_hmp(TestVM *vm)
 
 /* INTROSPECTION_STATE_CHANGE */
 
-static void expect_state_event(TestVM *vm, const char *state)
+/* @has_reason: the state alone doesn't tell why */
+static void expect_state_event(TestVM *vm, const char *state,
+                               bool has_reason)
 {
     QDict *event = qtest_qmp_eventwait_ref(vm->qts,
                                            "INTROSPECTION_STATE_CHANGE");
@@ -294,6 +308,7 @@ static void expect_state_event(TestVM *vm, const char *state)
 
     g_assert_cmpstr(qdict_get_str(data, "id"), ==, "kvmi0");
     g_assert_cmpstr(qdict_get_str(data, "state"), ==, state);
+    g_assert_cmpint(qdict_haskey(data, "reason"), ==, has_reason);
     qobject_unref(event);
 }
 
@@ -306,11 +321,11 @@ static void test_state_events(TestVM *vm)
     vm->tool = tool_listen(vm->socket);
     for (int i = 0; i < 3; i++) {
         tool_accept(vm->tool);
-        expect_state_event(vm, "handshaking");
+        expect_state_event(vm, "handshaking", false);
         tool_hook(vm->tool);
-        expect_state_event(vm, "hooked");
+        expect_state_event(vm, "hooked", false);
         tool_close(vm->tool);
-        expect_state_event(vm, "disconnected");
+        expect_state_event(vm, "disconnected", true);
     }
 }
 
@@ -322,9 +337,9 @@ static void test_state_events_garbage(TestVM *vm)
     vm_start_with(vm, chardev, "", NULL);
     vm->tool = tool_listen(vm->socket);
     tool_accept(vm->tool);
-    expect_state_event(vm, "handshaking");
+    expect_state_event(vm, "handshaking", false);
     tool_send_bytes(vm->tool, "garbage!", 8);
-    expect_state_event(vm, "disconnected");
+    expect_state_event(vm, "disconnected", true);
 }
 
 /* What the user reads. */
@@ -428,6 +443,81 @@ static void test_wait_on(TestVM *vm)
     vm_rehook(vm);
 }
 
+/* The same where QEMU listens. */
+static void test_wait_on_server(TestVM *vm)
+{
+    g_autofree char *chardev = g_strdup_printf("path=%s,server=on,wait=off",
+                                               vm->socket);
+    QDict *info;
+
+    vm_start_with(vm, chardev, "wait=on", NULL);
+    info = vm_query_introspection(vm);
+    g_assert_cmpstr(qdict_get_str(info, "state"), ==, "disconnected");
+    g_assert_true(qdict_get_bool(info, "guest-held"));
+    qobject_unref(info);
+    g_usleep(2 * TOOL_WATCH_MS * 1000);
+    g_assert_false(vm_guest_is_up(vm, 0));
+
+    vm->tool = tool_new();
+    tool_connect(vm->tool, vm->socket);
+    tool_hook(vm->tool);
+    vm_guest_wait_up(vm, 0);
+    info = vm_query_introspection(vm);
+    g_assert_false(qdict_get_bool(info, "guest-held"));
+    qobject_unref(info);
+}
+
+/* A peer that is no tool doesn't let the guest go. */
+static void test_wait_on_garbage(TestVM *vm)
+{
+    vm_start(vm, "wait=on", NULL);
+    tool_accept(vm->tool);
+    tool_send_bytes(vm->tool, "garbage!", 8);
+    vm_wait_state(vm, "disconnected");
+    tool_close(vm->tool);
+    g_usleep(2 * TOOL_WATCH_MS * 1000);
+    g_assert_false(vm_guest_is_up(vm, 0));
+    vm_rehook(vm);
+    vm_guest_wait_up(vm, 0);
+}
+
+/* Without the object the guest has nobody to wait for. */
+static void test_wait_on_object_del(TestVM *vm)
+{
+    vm_start(vm, "wait=on", NULL);
+    g_assert_false(vm_guest_is_up(vm, 0));
+    qtest_qmp_assert_success(vm->qts, "{'execute': 'object-del',"
+                             " 'arguments': {'id': 'kvmi0'}}");
+    vm_guest_wait_up(vm, 0);
+}
+
+/* The object goes while a vCPU waits: as when the tool goes. */
+static void test_object_del(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    QDict *error;
+
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
+                    ==, 0);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
+    qtest_qmp_assert_success(vm->qts, "{'execute': 'object-del',"
+                             " 'arguments': {'id': 'kvmi0'}}");
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+    tool_expect_eof(vm->tool);
+    error = qtest_qmp_assert_failure_ref(
+        vm->qts, "{'execute': 'query-introspection'}");
+    qobject_unref(error);
+
+    /* another one can be made */
+    qtest_qmp_assert_success(
+        vm->qts, "{'execute': 'object-add', 'arguments': {'id': 'kvmi1',"
+        " 'qom-type': 'introspection', 'chardev': 'vmi'}}");
+    vm_rehook(vm);
+}
+
 static void test_wait_off(TestVM *vm)
 {
     vm_start(vm, "wait=off", NULL);
@@ -460,9 +550,7 @@ static void test_frozen_tool(TestVM *vm)
     qobject_unref(info);
 
     for (int i = 0; i < 100; i++) {
-        if (vm->engine->parallel) {
-            vm_guest_wait_counting(vm, 1);
-        }
+        vm_guest_wait_counting(vm, 1);
         info = vm_query_introspection(vm);
         qobject_unref(info);
         g_usleep(10000);
@@ -479,14 +567,7 @@ static void test_frozen_tool(TestVM *vm)
     g_assert_false(vm_guest_is_done(vm, 0));
     tool_continue(vm->tool, event);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
-    VM_WAIT_UNTIL(({
-        bool empty;
-
-        info = vm_query_introspection(vm);
-        empty = qlist_empty(qdict_get_qlist(info, "waiting-vcpus"));
-        qobject_unref(info);
-        empty;
-    }));
+    VM_WAIT_UNTIL(vm_waiting_vcpus(vm) == 0);
 }
 
 /* The monitor's ordinary work goes on while a vCPU waits. */
@@ -508,6 +589,9 @@ static void test_monitor_while_waiting(TestVM *vm)
     tool_continue(vm->tool, event);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
     g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+    /* the NMI is there too, and the write was reported once */
+    VM_WAIT_UNTIL(vm_guest_get(vm, 0, interrupts) == 1);
+    tool_expect_no_event(vm->tool);
 }
 
 /* stop and cont while a vCPU waits: neither hangs, and nothing is lost. */
@@ -525,6 +609,31 @@ static void test_stop_while_waiting(TestVM *vm)
     tool_close(vm->tool);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
     g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
+}
+
+/* Reset ends the connection; the next hello says when the guest began. */
+static void test_reset(TestVM *vm)
+{
+    uint8_t before[HELLO_SIZE], after[HELLO_SIZE];
+    int64_t start_time;
+
+    vm_start(vm, "", "-action reboot=reset");
+    tool_accept(vm->tool);
+    tool_receive_hello(vm->tool, before);
+    tool_answer_hello(vm->tool);
+    tool_expect_no_event(vm->tool);
+    start_time = ldq_he_p(before + HELLO_START_TIME_OFFSET);
+    VM_WAIT_UNTIL(g_get_real_time() / G_USEC_PER_SEC > start_time);
+
+    qtest_system_reset(vm->qts);
+    tool_expect_eof(vm->tool);
+    tool_accept(vm->tool);
+    tool_receive_hello(vm->tool, after);
+    tool_answer_hello(vm->tool);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmpint(ldq_he_p(after + HELLO_START_TIME_OFFSET), >, start_time);
+    g_assert_cmpmem(before, HELLO_START_TIME_OFFSET,
+                    after, HELLO_START_TIME_OFFSET);
 }
 
 /* Reset while a vCPU waits: the guest starts again. */
@@ -553,6 +662,7 @@ static const TestCase cases[] = {
       .unstarted = true },
     { "object/refuse-chardev-kind", test_refuse_chardev_kind,
       .unstarted = true },
+    { "object/refuse-not-plain", test_refuse_not_plain, .unstarted = true },
     { "object/refuse-client-no-reconnect", test_refuse_client_no_reconnect,
       .unstarted = true },
     { "object/refuse-chardev-in-use", test_refuse_chardev_in_use,
@@ -587,6 +697,13 @@ static const TestCase cases[] = {
       .unstarted = true },
     { "object/wait-on", test_wait_on, NEEDS_RUNNING_GUEST,
       .unstarted = true },
+    { "object/wait-on-server", test_wait_on_server, NEEDS_RUNNING_GUEST,
+      .unstarted = true },
+    { "object/wait-on-garbage", test_wait_on_garbage, NEEDS_RUNNING_GUEST,
+      .unstarted = true },
+    { "object/wait-on-object-del", test_wait_on_object_del,
+      NEEDS_RUNNING_GUEST, .unstarted = true },
+    { "object/object-del", test_object_del, NEEDS_RUNNING_GUEST },
     { "object/wait-off", test_wait_off, NEEDS_RUNNING_GUEST,
       .unstarted = true },
     { "object/frozen-tool", test_frozen_tool, NEEDS_RUNNING_GUEST },
@@ -594,6 +711,7 @@ static const TestCase cases[] = {
       NEEDS_RUNNING_GUEST },
     { "object/stop-while-waiting", test_stop_while_waiting,
       NEEDS_RUNNING_GUEST },
+    { "object/reset", test_reset, .unstarted = true },
     { "object/reset-while-waiting", test_reset_while_waiting,
       NEEDS_RUNNING_GUEST, .more = "-action reboot=reset" },
 };

@@ -10,7 +10,6 @@
 /* What a case needs of its engine; where that is missing, it is skipped. */
 enum {
     NEEDS_RUNNING_GUEST = 1,
-    NEEDS_PARALLEL_VCPUS = 2,
 };
 
 typedef struct TestCase {

@@ -284,6 +284,35 @@ uint32_t tool_send(Tool *tool, uint16_t id, const void *payload, size_t size)
     return seq;
 }
 
+/*
+ * Send a command again and again, without reading any reply, until the
+ * engine takes no more.  Returns how many were begun; @rest is what is still
+ * to be sent of the last one.  The first has the next sequence number.
+ */
+unsigned tool_flood(Tool *tool, uint16_t id, const void *payload, size_t size,
+                    GByteArray *rest)
+{
+    struct pollfd pollfd = { .fd = tool->fd, .events = POLLOUT };
+    unsigned n = 0;
+
+    g_byte_array_set_size(rest, 0);
+    while (RETRY_ON_EINTR(poll(&pollfd, 1, 5 * TOOL_WATCH_MS)) == 1) {
+        ssize_t sent;
+
+        if (!rest->len) {
+            tool_append(rest, id, tool_next_seq(tool), payload, size);
+            n++;
+        }
+        sent = RETRY_ON_EINTR(send(tool->fd, rest->data, rest->len,
+                                   MSG_DONTWAIT | MSG_NOSIGNAL));
+        g_assert_true(sent > 0 || (sent < 0 && errno == EAGAIN));
+        if (sent > 0) {
+            g_byte_array_remove_range(rest, 0, sent);
+        }
+    }
+    return n;
+}
+
 static ToolMessage *receive_message(Tool *tool)
 {
     g_autofree ToolMessage *message = g_malloc(sizeof(*message) + UINT16_MAX);

@@ -61,6 +61,8 @@ void tool_hook(Tool *tool);
 /* Bytes. */
 void tool_send_bytes(Tool *tool, const void *bytes, size_t size);
 void tool_send_bytes_slowly(Tool *tool, const void *bytes, size_t size);
+unsigned tool_flood(Tool *tool, uint16_t id, const void *payload, size_t size,
+                    GByteArray *rest);
 void tool_expect_eof(Tool *tool);
 void tool_expect_silence(Tool *tool);
 bool tool_eof_within(Tool *tool, int64_t timeout_ms);

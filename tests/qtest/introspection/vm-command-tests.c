@@ -477,6 +477,52 @@ static void test_pause_all_after_event(TestVM *vm)
     g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
 }
 
+/*
+ * In the middle of other events: one of each vCPU for each command, and no
+ * other event of that vCPU before it is answered.
+ */
+static void test_pause_all_under_events(TestVM *vm)
+{
+    enum { PAUSES = 50 };
+    /* mov $PML4_B, %eax; mov %rax, %cr3; mov $PML4_A, %eax; same; ret */
+    static const uint8_t code[] = {
+        0xb8, 0x00, 0x10, 0x01, 0x00, 0x0f, 0x22, 0xd8,
+        0xb8, 0x00, 0x00, 0x01, 0x00, 0x0f, 0x22, 0xd8, 0xc3,
+    };
+    unsigned pauses[VM_VCPUS] = { 0 };
+    unsigned asked = 0, others = 0;
+
+    vm_guest_start_vcpu(vm, 1);
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
+        vm_guest_begin(vm, vcpu, OP_CALL_LOOP, GUEST_SCRATCH, 0);
+        g_assert_cmpint(tool_control_cr(vm->tool, vcpu, 3, true), ==, 0);
+        g_assert_cmpint(tool_control_events(vm->tool, vcpu,
+                                            KVMI_EVENT_CR_FLAG), ==, 0);
+    }
+    while (pauses[0] < PAUSES || pauses[1] < PAUSES) {
+        g_autofree ToolEvent *event = tool_receive_event(vm->tool);
+
+        if (event->common.event == KVMI_EVENT_PAUSE_VCPU) {
+            g_assert_cmpuint(++pauses[event->common.vcpu], <=, asked);
+        } else {
+            g_assert_cmpuint(event->common.event, ==, KVMI_EVENT_CR);
+            others++;
+        }
+        if (asked < PAUSES && others % 3 == 0) {
+            g_assert_cmpuint(tool_pause_all(vm->tool), ==, VM_VCPUS);
+            asked++;
+        }
+        tool_continue(vm->tool, event);
+    }
+    vm_guest_release(vm);
+    tool_close(vm->tool);
+    for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
+        g_assert_cmpint(vm_guest_finish(vm, vcpu), ==, GUEST_OK);
+    }
+    vm_rehook(vm);
+}
+
 /* CONTROL_VM_EVENTS */
 
 static void test_control_vm_events(TestVM *vm)
@@ -542,10 +588,12 @@ static const TestCase cases[] = {
     { "pause-all-vcpus/stands-still", test_pause_all_stands_still,
       NEEDS_RUNNING_GUEST },
     { "pause-all-vcpus/one-by-one", test_pause_all_one_by_one,
-      NEEDS_RUNNING_GUEST | NEEDS_PARALLEL_VCPUS },
+      NEEDS_RUNNING_GUEST },
     { "pause-all-vcpus/halted", test_pause_all_halted,
       NEEDS_RUNNING_GUEST },
     { "pause-all-vcpus/after-event", test_pause_all_after_event,
+      NEEDS_RUNNING_GUEST },
+    { "pause-all-vcpus/under-events", test_pause_all_under_events,
       NEEDS_RUNNING_GUEST },
     { "control-vm-events/none", test_control_vm_events },
     { "control-vm-events/unknown", test_control_vm_events_unknown },

@@ -7,6 +7,7 @@
 #include <glib/gstdio.h>
 #include <sys/stat.h>
 #include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "vm.h"
 
 /* Life. */
@@ -297,4 +298,14 @@ static bool has_state(TestVM *vm, const char *state)
 void vm_wait_state(TestVM *vm, const char *state)
 {
     VM_WAIT_UNTIL(has_state(vm, state));
+}
+
+/* How many vCPUs wait for the tool. */
+unsigned vm_waiting_vcpus(TestVM *vm)
+{
+    QDict *info = vm_query_introspection(vm);
+    unsigned n = qlist_size(qdict_get_qlist(info, "waiting-vcpus"));
+
+    qobject_unref(info);
+    return n;
 }

@@ -25,7 +25,6 @@ typedef struct Engine {
     const char *accel;          /* -accel */
     const char *cpu;            /* -cpu */
     bool runs;                  /* it executes guest code */
-    bool parallel;              /* each vCPU goes on without the others */
 } Engine;
 
 typedef struct TestVM {
@@ -97,5 +96,6 @@ void vm_unblock_main_loop(TestVM *vm);
 /* QMP. */
 QDict *vm_query_introspection(TestVM *vm);
 void vm_wait_state(TestVM *vm, const char *state);
+unsigned vm_waiting_vcpus(TestVM *vm);
 
 #endif /* TESTS_INTROSPECTION_VM_H */
