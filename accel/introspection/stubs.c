@@ -8,6 +8,11 @@
 #include "introspection/vcpu.h"
 
 /* Reached only with CPUState.introspection set, which an engine does. */
+void introspection_vcpu_enters_guest(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
 void introspection_vcpu_left_guest(CPUState *cpu)
 {
     g_assert_not_reached();

@@ -23,9 +23,17 @@ static inline bool introspection_vcpu_held(const CPUState *cpu)
            qatomic_read(&introspection_guest_held);
 }
 
+void introspection_vcpu_enters_guest(CPUState *cpu);
 void introspection_vcpu_left_guest(CPUState *cpu);
 
-/* On the vCPU's thread, without the BQL, when guest code has been left. */
+/* On the vCPU's thread, without the BQL, around the execution of guest code. */
+static inline void introspection_tcg_cpu_exec_start(CPUState *cpu)
+{
+    if (unlikely(cpu->introspection)) {
+        introspection_vcpu_enters_guest(cpu);
+    }
+}
+
 static inline void introspection_tcg_cpu_exec_end(CPUState *cpu)
 {
     if (unlikely(cpu->introspection)) {

@@ -37,11 +37,12 @@ static int get_registers(IntrospectionVCPU *v, const void *payload,
     return 0;
 }
 
-static int set_registers(IntrospectionVCPU *v, const void *payload)
+static int set_registers(IntrospectionVCPU *v, bool waiting,
+                         const void *payload)
 {
     const struct kvmi_set_registers *req = payload;
 
-    if (!v->waiting) {
+    if (!waiting) {
         return -KVM_EOPNOTSUPP;
     }
     x86_introspection_set_regs(v->cpu, &req->regs);
@@ -70,7 +71,8 @@ static int get_xsave(IntrospectionVCPU *v, GByteArray *data)
     return 0;
 }
 
-static int control_events(IntrospectionVCPU *v, const void *payload)
+static int control_events(IntrospectionVCPU *v, IntrospectionSession *s,
+                          const void *payload)
 {
     const struct kvmi_control_events *req = payload;
 
@@ -78,7 +80,7 @@ static int control_events(IntrospectionVCPU *v, const void *payload)
         return -KVM_EINVAL;
     }
     /* PAUSE_VCPU is always on, whatever its bit says. */
-    if (req->events & ~(v->session->events | KVMI_EVENT_PAUSE_VCPU_FLAG)) {
+    if (req->events & ~(s->events | KVMI_EVENT_PAUSE_VCPU_FLAG)) {
         return -KVM_EPERM;
     }
     v->events = req->events;
@@ -108,6 +110,7 @@ static int control_msr(IntrospectionVCPU *v, const void *payload)
 }
 
 int introspection_vcpu_run_command(IntrospectionVCPU *v,
+                                   IntrospectionSession *s, bool waiting,
                                    const struct kvmi_msg_hdr *hdr,
                                    const void *payload, GByteArray *data)
 {
@@ -115,13 +118,13 @@ int introspection_vcpu_run_command(IntrospectionVCPU *v,
     case KVMI_GET_REGISTERS:
         return get_registers(v, payload, data);
     case KVMI_SET_REGISTERS:
-        return set_registers(v, payload);
+        return set_registers(v, waiting || v->wait.valid, payload);
     case KVMI_GET_CPUID:
         return get_cpuid(v, payload, data);
     case KVMI_GET_XSAVE:
         return get_xsave(v, data);
     case KVMI_CONTROL_EVENTS:
-        return control_events(v, payload);
+        return control_events(v, s, payload);
     case KVMI_CONTROL_CR:
         return control_cr(v, payload);
     case KVMI_CONTROL_MSR:

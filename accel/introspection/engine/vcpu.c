@@ -32,9 +32,14 @@ typedef enum ItemType {
     ITEM_DETACH,
 } ItemType;
 
+/*
+ * COMMAND and REPLY are acted on even when their session has ended meanwhile:
+ * what the tool said before it left holds.  So they carry all they need.
+ */
 typedef struct Item {
     ItemType type;
     IntrospectionSession *session;      /* a reference */
+    IntrospectionWait wait;             /* what the vCPU waited for */
     struct kvmi_msg_hdr hdr;            /* ITEM_COMMAND, ITEM_REPLY: */
     uint8_t payload[];
 } Item;
@@ -63,7 +68,7 @@ static void item_free(Item *item)
 static void update_blocked(IntrospectionVCPU *v)
 {
     qatomic_set(&v->cpu->introspection_blocked,
-                v->waiting || v->stops || v->crashed);
+                v->wait.valid || v->crashed || (v->stops && !v->finishing));
 }
 
 typedef struct EventMessage {
@@ -114,12 +119,14 @@ static void event_prepare(IntrospectionVCPU *v, uint32_t event,
         msg->data = *data;
     }
 
-    v->waiting = true;
-    v->wait_seq = msg->hdr.seq;
-    v->wait_event = event;
-    v->wait_since = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-    v->wait_rip = msg->common.regs.rip;
-    v->wait_data = msg->data;
+    v->wait = (IntrospectionWait) {
+        .valid = true,
+        .seq = msg->hdr.seq,
+        .event = event,
+        .since = qemu_clock_get_ms(QEMU_CLOCK_REALTIME),
+        .rip = msg->common.regs.rip,
+        .data = msg->data,
+    };
     update_blocked(v);
 }
 
@@ -131,16 +138,31 @@ static void event_send(IntrospectionSession *s, const EventMessage *msg)
     session_send(s, msg, sizeof(msg->hdr) + msg->hdr.size);
 }
 
-void introspection_vcpu_left_guest(CPUState *cpu)
+/* The next PAUSE_VCPU event, once nothing else waits for the tool. */
+static void report_stop(IntrospectionVCPU *v)
 {
-    IntrospectionVCPU *v = cpu->introspection;
+    EventMessage msg;
+
+    if (v->stops_due && !v->wait.valid && !v->finishing) {
+        event_prepare(v, KVMI_EVENT_PAUSE_VCPU, NULL, &msg);
+        event_send(v->session, &msg);
+    }
+}
+
+/* The instruction whose event was answered has been carried out. */
+static void finish(IntrospectionVCPU *v)
+{
+    BQL_LOCK_GUARD();
+    v->finishing = false;
+    report_stop(v);
+    update_blocked(v);
+}
+
+static void send_due(IntrospectionVCPU *v)
+{
     IntrospectionSession *s = NULL;
     EventMessage msg;
 
-    v->verdict.valid = false;
-    if (!v->due.valid) {
-        return;
-    }
     v->due.valid = false;
 
     bql_lock();
@@ -156,30 +178,46 @@ void introspection_vcpu_left_guest(CPUState *cpu)
     }
 }
 
-/* The next PAUSE_VCPU event, once nothing else waits for the tool. */
-static void report_stop(IntrospectionVCPU *v)
+void introspection_vcpu_enters_guest(CPUState *cpu)
 {
-    EventMessage msg;
+    IntrospectionVCPU *v = cpu->introspection;
 
-    if (v->stops_due && !v->waiting) {
-        event_prepare(v, KVMI_EVENT_PAUSE_VCPU, NULL, &msg);
-        event_send(v->session, &msg);
+    if (v->finishing) {
+        /* The one instruction takes no notice of this, the next does. */
+        cpu_exit(cpu);
     }
 }
 
-/* The instruction of the event is to find @reply when it comes again. */
-static void set_verdict(IntrospectionVCPU *v,
+void introspection_vcpu_left_guest(CPUState *cpu)
+{
+    IntrospectionVCPU *v = cpu->introspection;
+
+    v->verdict.valid = false;
+    if (v->finishing) {
+        finish(v);
+    }
+    if (v->due.valid) {
+        send_due(v);
+    }
+}
+
+/*
+ * The instruction of the event is to find @reply when it comes again, which
+ * is before anything else, a PAUSE_VCPU event too.
+ */
+static void set_verdict(IntrospectionVCPU *v, const IntrospectionWait *wait,
                         const IntrospectionEventReplyData *reply)
 {
-    if (x86_introspection_rip(v->cpu) != v->wait_rip) {
+    if (x86_introspection_rip(v->cpu) != wait->rip) {
         /* The tool has moved RIP: the guest goes on there. */
         return;
     }
     v->verdict.valid = true;
-    v->verdict.event = v->wait_event;
-    v->verdict.rip = v->wait_rip;
-    v->verdict.data = v->wait_data;
+    v->verdict.event = wait->event;
+    v->verdict.rip = wait->rip;
+    v->verdict.data = wait->data;
     v->verdict.reply = *reply;
+    v->finishing = v->stops;
     if (tcg_enabled()) {
         introspection_tcg_execute_one(v->cpu);
     }
@@ -187,25 +225,28 @@ static void set_verdict(IntrospectionVCPU *v,
 
 static void apply_reply(IntrospectionVCPU *v, const Item *item)
 {
-    struct kvmi_event_reply head;
+    bool is_current = item->session == v->session;
     IntrospectionEventReplyData reply = { };
+    struct kvmi_event_reply head;
 
     memcpy(&head, item->payload, sizeof(head));
     memcpy(&reply, item->payload + sizeof(head), item->hdr.size - sizeof(head));
     trace_introspection_event_reply(v->cpu->cpu_index, head.event,
                                     head.action);
 
-    v->reply_queued = false;
-    v->waiting = false;
-    if (head.event == KVMI_EVENT_PAUSE_VCPU) {
-        v->stops--;
-        v->stops_due--;
+    if (is_current) {
+        v->wait.valid = false;
+        v->reply_queued = false;
+        v->crashed |= head.action == KVMI_EVENT_ACTION_CRASH;
+        if (head.event == KVMI_EVENT_PAUSE_VCPU) {
+            v->stops--;
+            v->stops_due--;
+        }
     }
     if (head.action == KVMI_EVENT_ACTION_CRASH) {
-        v->crashed = true;
         qemu_system_guest_panicked(NULL);
     } else if (event_reply_data_size(head.event)) {
-        set_verdict(v, &reply);
+        set_verdict(v, &item->wait, &reply);
     }
     report_stop(v);
 }
@@ -215,9 +256,12 @@ static void run_command(IntrospectionVCPU *v, const Item *item)
     g_autoptr(GByteArray) data = g_byte_array_new();
     int err;
 
-    err = introspection_vcpu_run_command(v, &item->hdr, item->payload, data);
+    err = introspection_vcpu_run_command(v, item->session, item->wait.valid,
+                                         &item->hdr, item->payload, data);
     /* Before the tool can know of it, and send the next. */
-    v->command_queued = false;
+    if (item->session == v->session) {
+        v->command_queued = false;
+    }
     session_reply(item->session, &item->hdr, err, data->data, data->len);
 }
 
@@ -229,14 +273,18 @@ static void detach(IntrospectionVCPU *v)
     bitmap_zero(v->msrs_low, INTROSPECTION_MSR_RANGE);
     bitmap_zero(v->msrs_high, INTROSPECTION_MSR_RANGE);
     v->due.valid = false;
-    v->verdict.valid = false;
     v->detaching = false;
 }
 
-/* Everything but DETACH dies with its session. */
 static bool item_is_live(IntrospectionVCPU *v, const Item *item)
 {
-    return item->type == ITEM_DETACH || item->session == v->session;
+    switch (item->type) {
+    case ITEM_STOP:
+    case ITEM_REPORT_STOP:
+        return item->session == v->session;
+    default:
+        return true;
+    }
 }
 
 /* On the vCPU's thread, BQL held. */
@@ -278,8 +326,38 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
 
 static void inbox_put(IntrospectionVCPU *v, Item *item)
 {
+    item->wait = v->wait;
     g_queue_push_tail(&v->inbox, item);
     async_run_on_cpu(v->cpu, empty_inbox, RUN_ON_CPU_NULL);
+}
+
+/* As if the tool had answered CONTINUE with the guest's value. */
+static void inbox_put_unchanged(IntrospectionVCPU *v)
+{
+    struct {
+        struct kvmi_event_reply head;
+        IntrospectionEventReplyData data;
+    } reply = {
+        .head = {
+            .action = KVMI_EVENT_ACTION_CONTINUE,
+            .event = v->wait.event,
+        },
+    };
+    struct kvmi_msg_hdr hdr = {
+        .size = sizeof(reply.head) + event_reply_data_size(v->wait.event),
+    };
+
+    switch (v->wait.event) {
+    case KVMI_EVENT_CR:
+        reply.data.cr.new_val = v->wait.data.cr.new_value;
+        break;
+    case KVMI_EVENT_MSR:
+        reply.data.msr.new_val = v->wait.data.msr.new_value;
+        break;
+    default:
+        return;
+    }
+    inbox_put(v, item_new(ITEM_REPLY, v->session, &hdr, &reply));
 }
 
 void introspection_vcpu_attach(CPUState *cpu, IntrospectionSession *s)
@@ -300,10 +378,13 @@ void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s)
     IntrospectionVCPU *v = cpu->introspection;
 
     if (v && v->session == s) {
-        trace_introspection_vcpu_detach(cpu->cpu_index, v->waiting);
+        trace_introspection_vcpu_detach(cpu->cpu_index, v->wait.valid);
+        if (v->wait.valid && !v->reply_queued) {
+            inbox_put_unchanged(v);
+        }
         v->session = NULL;
         v->command_queued = false;
-        v->waiting = false;
+        v->wait.valid = false;
         v->reply_queued = false;
         v->stops = 0;
         v->stops_due = 0;
@@ -344,11 +425,11 @@ introspection_vcpus_waiting(IntrospectionSession *s)
         IntrospectionVCPU *v = cpu->introspection;
         IntrospectionWaitingVcpu *w;
 
-        if (v && v->session == s && v->waiting) {
+        if (v && v->session == s && v->wait.valid) {
             w = g_new0(IntrospectionWaitingVcpu, 1);
             w->vcpu = cpu->cpu_index;
-            w->event = introspection_event_from_id(v->wait_event);
-            w->waiting_ms = now - v->wait_since;
+            w->event = introspection_event_from_id(v->wait.event);
+            w->waiting_ms = now - v->wait.since;
             QAPI_LIST_APPEND(tail, w);
         }
     }
@@ -392,12 +473,12 @@ static bool reply_fits(const IntrospectionVCPU *v,
                        const struct kvmi_msg_hdr *hdr,
                        const struct kvmi_event_reply *reply, Error **errp)
 {
-    size_t size = sizeof(*reply) + event_reply_data_size(v->wait_event);
+    size_t size = sizeof(*reply) + event_reply_data_size(v->wait.event);
 
-    if (reply->event != v->wait_event) {
+    if (reply->event != v->wait.event) {
         error_setg(errp, "its reply %" PRIu32 " is for event %" PRIu32
                    ", but the event was %" PRIu32, hdr->seq, reply->event,
-                   v->wait_event);
+                   v->wait.event);
         return false;
     }
     if (hdr->size != size) {
@@ -431,8 +512,8 @@ bool introspection_vcpu_queue_reply(IntrospectionSession *s,
     CPU_FOREACH(cpu) {
         IntrospectionVCPU *v = cpu->introspection;
 
-        if (v && v->session == s && v->waiting && !v->reply_queued &&
-            v->wait_seq == hdr->seq) {
+        if (v && v->session == s && v->wait.valid && !v->reply_queued &&
+            v->wait.seq == hdr->seq) {
             if (!reply_fits(v, hdr, &reply, errp)) {
                 return false;
             }

@@ -25,6 +25,16 @@ typedef union IntrospectionEventReplyData {
     struct kvmi_event_msr_reply msr;
 } IntrospectionEventReplyData;
 
+/* An event that the vCPU waits to be answered. */
+typedef struct IntrospectionWait {
+    bool valid;
+    uint32_t seq;
+    uint32_t event;
+    int64_t since;                  /* QEMU_CLOCK_REALTIME, ms */
+    uint64_t rip;
+    IntrospectionEventData data;
+} IntrospectionWait;
+
 /*
  * CPUState.introspection: made when the vCPU is first introspected, kept
  * until the vCPU goes.
@@ -41,15 +51,11 @@ typedef struct IntrospectionVCPU {
     IntrospectionSession *session;  /* NULL: nobody introspects it */
     GQueue inbox;                   /* of Item, see vcpu.c */
     bool command_queued;            /* not answered yet */
-    bool waiting;                   /* for the reply to the event: */
-    uint32_t wait_seq;
-    uint32_t wait_event;
-    int64_t wait_since;             /* QEMU_CLOCK_REALTIME, ms */
-    uint64_t wait_rip;
-    IntrospectionEventData wait_data;
+    IntrospectionWait wait;
     bool reply_queued;
     unsigned stops;                 /* PAUSE_ALL_VCPUS not yet answered... */
     unsigned stops_due;             /* ...and whose event may be sent */
+    bool finishing;                 /* an answered instruction goes first */
     bool crashed;
     bool detaching;                 /* a former session owns what follows */
 
@@ -102,10 +108,12 @@ unsigned introspection_vcpus_stop(IntrospectionSession *s);
 void introspection_vcpus_report_stop(IntrospectionSession *s);
 
 /*
- * vcpu-commands.c: run a command on @v's thread.  Returns 0 or a negative
- * KVM_E*; the reply's data is appended to @data.
+ * vcpu-commands.c: run @s's command on @v's thread; @waiting says whether the
+ * vCPU waited for an event reply when the command came.  Returns 0 or a
+ * negative KVM_E*; the reply's data is appended to @data.
  */
 int introspection_vcpu_run_command(IntrospectionVCPU *v,
+                                   IntrospectionSession *s, bool waiting,
                                    const struct kvmi_msg_hdr *hdr,
                                    const void *payload, GByteArray *data);
 

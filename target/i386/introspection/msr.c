@@ -68,13 +68,18 @@ bool x86_introspection_read_msr(CPUState *cpu, uint32_t msr, uint64_t *value)
         return true;
     case MSR_TSC_AUX:
         *value = env->tsc_aux;
-        return true;
+        return (env->features[FEAT_8000_0001_EDX] & CPUID_EXT2_RDTSCP) ||
+               (env->features[FEAT_7_0_ECX] & CPUID_7_0_ECX_RDPID);
     case MSR_IA32_MISC_ENABLE:
         *value = env->msr_ia32_misc_enable;
         return true;
     case MSR_IA32_UCODE_REV:
         *value = env_archcpu(env)->ucode_rev;
         return true;
+    case MSR_MTRRcap:
+        *value = MSR_MTRRcap_VCNT | MSR_MTRRcap_FIXRANGE_SUPPORT |
+                 MSR_MTRRcap_WC_SUPPORTED;
+        return env->features[FEAT_1_EDX] & CPUID_MTRR;
     case MSR_MTRRdefType:
         *value = env->mtrr_deftype;
         return true;
@@ -160,8 +165,12 @@ uint64_t x86_introspection_msr_stored(CPUState *cpu, uint32_t msr,
     case MSR_MCG_CTL:
         return value == 0 || value == UINT64_MAX ? value : old;
     case MSR_MCG_CAP:
+    case MSR_MTRRcap:
     case MSR_IA32_UCODE_REV:
         return old;
+    case MSR_IA32_APICBASE:
+        return (old & MSR_IA32_APICBASE_BSP) |
+               (value & ~(uint64_t)MSR_IA32_APICBASE_BSP);
     default:
         if (is_mc_bank(env, msr) && (msr - MSR_MC0_CTL) % 4 == 0 &&
             value != 0 && value != UINT64_MAX) {

@@ -81,9 +81,9 @@ void x86_introspection_set_regs(CPUState *cpu, const struct kvm_regs *regs)
     env->regs[14] = regs->r14;
     env->regs[15] = regs->r15;
 #endif
-    env->eip = regs->rip;
+    env->eip = env->hflags & HF_CS64_MASK ? regs->rip : (uint32_t)regs->rip;
     env->eflags = (regs->rflags & RFLAGS_SETTABLE) | RFLAGS_ALWAYS_SET;
-    if (env->efer & MSR_EFER_LMA) {
+    if (!(env->cr[0] & CR0_PE_MASK) || (env->efer & MSR_EFER_LMA)) {
         env->eflags &= ~VM_MASK;
     }
     x86_update_hflags(env);

@@ -66,6 +66,11 @@ static bool cr_refuses(CPUX86State *env, int cr, uint64_t value)
         return lma && (value >> env_archcpu(env)->phys_bits);
     case 4:
         return (value & cr4_reserved_bits(env)) ||
+               ((value & (CR4_VME_MASK | CR4_PVI_MASK)) &&
+                !(env->features[FEAT_1_EDX] & CPUID_VME)) ||
+               ((value & CR4_PCIDE_MASK) &&
+                (!lma || (env->cr[3] & 0xfff) ||
+                 !(env->features[FEAT_1_ECX] & CPUID_EXT_PCID))) ||
                (lma && !(value & CR4_PAE_MASK)) ||
                (lma && ((value ^ env->cr[4]) & CR4_LA57_MASK));
     default:
