@@ -10,6 +10,7 @@
 #define CR0_AM                  (1 << 18)
 #define CR3_PWT                 (1 << 3)
 #define CR3_NO_FLUSH            (1ULL << 63)
+#define CR4_TSD                 (1 << 2)
 #define CR4_DE                  (1 << 3)
 #define CR4_LA57                (1 << 12)
 #define CR4_PCIDE               (1 << 17)
@@ -306,10 +307,9 @@ static void test_cr_new_value(TestVM *vm)
     control_cr(vm, 0, 4);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
     event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
-    /* time-stamp disable instead */
-    tool_continue_with(vm->tool, event, cr4 | 4);
+    tool_continue_with(vm->tool, event, cr4 | CR4_TSD);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
-    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr4 | 4);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr4 | CR4_TSD);
     tool_expect_no_event(vm->tool);
 }
 
@@ -1036,6 +1036,47 @@ static void test_disconnect_leaks(TestVM *vm)
     VM_WAIT_UNTIL(count_entries(vm, "task") <= threads);
 }
 
+/* The tool is gone right behind its answer; the answer holds. */
+static void test_disconnect_answered(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t cr4 = read_cr(vm, 0, 4);
+
+    control_cr(vm, 0, 4);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
+    event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
+    tool_continue_with(vm->tool, event, cr4);
+    tool_close(vm->tool);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr4);
+}
+
+/* What was answered is carried out before the vCPU reports the pause. */
+static void test_pause_behind_event(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t cr4 = read_cr(vm, 0, 4);
+
+    control_cr(vm, 0, 4);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
+    event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
+    tool_pause_all(vm->tool);
+    tool_continue_with(vm->tool, event, cr4 | CR4_TSD);
+    for (unsigned i = 0; i < VM_VCPUS; i++) {
+        g_autofree ToolEvent *pause = tool_receive_event(vm->tool);
+
+        g_assert_cmpuint(pause->common.event, ==, KVMI_EVENT_PAUSE_VCPU);
+        if (pause->common.vcpu == 0) {
+            g_assert_cmphex(pause->common.sregs.cr4, ==, cr4 | CR4_TSD);
+            g_assert_cmphex(pause->common.regs.rip, !=,
+                            event->common.regs.rip);
+        }
+        tool_continue(vm->tool, pause);
+    }
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr4 | CR4_TSD);
+}
+
 static const TestCase cases[] = {
     { "cr/cr0", test_cr0, NEEDS_RUNNING_GUEST },
     { "cr/cr3", test_cr3, NEEDS_RUNNING_GUEST },
@@ -1091,6 +1132,8 @@ static const TestCase cases[] = {
     { "crash/pause-vcpu", test_crash_pause, .more = "-action panic=pause" },
     { "disconnect/cr", test_disconnect_cr, NEEDS_RUNNING_GUEST },
     { "disconnect/msr", test_disconnect_msr, NEEDS_RUNNING_GUEST },
+    { "disconnect/answered", test_disconnect_answered, NEEDS_RUNNING_GUEST },
+    { "event/pause-behind", test_pause_behind_event, NEEDS_RUNNING_GUEST },
     { "disconnect/both-wait", test_disconnect_both_wait, NEEDS_RUNNING_GUEST },
     { "disconnect/paused", test_disconnect_paused },
     { "disconnect/before-event", test_disconnect_before_event,
