@@ -45,6 +45,14 @@ static const char *socket_name(Introspection *s)
                                                    : name;
 }
 
+/* Not while the chardev is connecting: that would upset it. */
+static void disconnect(Introspection *s)
+{
+    if (qemu_chr_fe_backend_open(&s->chr)) {
+        qemu_chr_fe_disconnect(&s->chr);
+    }
+}
+
 static void set_state(Introspection *s, IntrospectionState state,
                       const char *reason)
 {
@@ -113,9 +121,7 @@ static void handshake_failed(Introspection *s, const char *why)
     }
     timer_del(s->handshake_timer);
     set_state(s, INTROSPECTION_STATE_DISCONNECTED, why);
-    if (qemu_chr_fe_backend_open(&s->chr)) {
-        qemu_chr_fe_disconnect(&s->chr);
-    }
+    disconnect(s);
 }
 
 static void handshake_timeout_cb(void *opaque)
@@ -139,7 +145,7 @@ static void session_closed(void *opaque, IntrospectionSession *session,
     }
     s->session = NULL;
     set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
-    qemu_chr_fe_disconnect(&s->chr);
+    disconnect(s);
 }
 
 static void unhook(Introspection *s, const char *reason)
@@ -173,7 +179,7 @@ static void hook(Introspection *s)
                       s->id);
         set_state(s, INTROSPECTION_STATE_DISCONNECTED, error_get_pretty(err));
         warn_report_err(err);
-        qemu_chr_fe_disconnect(&s->chr);
+        disconnect(s);
         return;
     }
     s->failure_reported = false;
@@ -296,6 +302,6 @@ void introspection_connection_restart(Introspection *s, const char *reason)
 {
     if (s->session) {
         unhook(s, reason);
-        qemu_chr_fe_disconnect(&s->chr);
+        disconnect(s);
     }
 }

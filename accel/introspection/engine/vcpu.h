@@ -51,7 +51,7 @@ typedef struct IntrospectionVCPU {
     unsigned stops;                 /* PAUSE_ALL_VCPUS not yet answered... */
     unsigned stops_due;             /* ...and whose event may be sent */
     bool crashed;
-    bool detaching;                 /* the fields below are a former session's */
+    bool detaching;                 /* a former session owns what follows */
 
     /* The vCPU's thread; others only while it runs their work. */
     uint32_t events;                /* 1 << KVMI_EVENT_* */
