@@ -796,6 +796,23 @@ static void test_crash_msr(TestVM *vm)
     g_assert_false(vm_guest_is_done(vm, 0));
 }
 
+/* The vCPU does not go on even where the manager has the VM do so. */
+static void test_crash_panic_none(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t new_val = GUEST_PML4_B;
+
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
+               &new_val, sizeof(new_val));
+    qtest_qmp_eventwait(vm->qts, "GUEST_PANICKED");
+    g_assert_true(vm_guest_stands_still(vm, 0));
+    g_assert_false(vm_guest_is_done(vm, 0));
+    tool_expect_no_event(vm->tool);
+}
+
 static void test_crash_pause(TestVM *vm)
 {
     tool_pause_all(vm->tool);
@@ -1129,6 +1146,8 @@ static const TestCase cases[] = {
       .more = "-action panic=pause" },
     { "crash/msr", test_crash_msr, NEEDS_RUNNING_GUEST,
       .more = "-action panic=pause" },
+    { "crash/panic-none", test_crash_panic_none, NEEDS_RUNNING_GUEST,
+      .more = "-action panic=none" },
     { "crash/pause-vcpu", test_crash_pause, .more = "-action panic=pause" },
     { "disconnect/cr", test_disconnect_cr, NEEDS_RUNNING_GUEST },
     { "disconnect/msr", test_disconnect_msr, NEEDS_RUNNING_GUEST },

@@ -139,6 +139,8 @@ static void test_refuse_bad_timeout(TestVM *vm)
 {
     expect_property_refused(vm, "handshake-timeout=soon",
                             "handshake-timeout");
+    expect_property_refused(vm, "handshake-timeout=0",
+                            "handshake-timeout");
     expect_property_refused(vm, "handshake-timeout=-1",
                             "handshake-timeout");
     expect_property_refused(vm, "unhook-timeout=soon", "unhook-timeout");

@@ -426,6 +426,44 @@ static void test_set_registers_rip(TestVM *vm)
     g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_A);
 }
 
+/* RIP moved to another write: that one is reported for itself. */
+static void test_set_registers_rip_to_write(TestVM *vm)
+{
+    /*
+     * mov $PML4_B, %eax; mov %rax, %cr3; mov $PML4_B | PWT, %eax;
+     * mov %rax, %cr3; ret
+     */
+    static const uint8_t code[] = {
+        0xb8, 0x00, 0x10, 0x01, 0x00, 0x0f, 0x22, 0xd8,
+        0xb8, 0x08, 0x10, 0x01, 0x00, 0x0f, 0x22, 0xd8, 0xc3,
+    };
+    g_autofree ToolEvent *first = NULL;
+    g_autofree ToolEvent *second = NULL;
+    struct kvm_regs regs;
+
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
+                    ==, 0);
+    vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
+    first = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
+    g_assert_cmphex(first->common.regs.rip, ==, GUEST_SCRATCH + 5);
+
+    regs = first->common.regs;
+    regs.rip = GUEST_SCRATCH + 13;
+    regs.rax = GUEST_PML4_B | 0x10;
+    g_assert_cmpint(tool_set_registers(vm->tool, 0, &regs), ==, 0);
+    tool_continue_with(vm->tool, first, GUEST_PML4_A);
+    second = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
+    g_assert_cmphex(second->common.regs.rip, ==, GUEST_SCRATCH + 13);
+    g_assert_cmphex(second->own.cr.old_value, ==, GUEST_PML4_A);
+    g_assert_cmphex(second->own.cr.new_value, ==, GUEST_PML4_B | 0x10);
+    tool_continue(vm->tool, second);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_result(vm, 0, OP_READ_CR, 3, 0), ==,
+                    GUEST_PML4_B | 0x10);
+}
+
 static void test_set_registers_reserved_rflags(TestVM *vm)
 {
     static const uint64_t values[] = {
@@ -807,6 +845,8 @@ static const TestCase cases[] = {
     { "set-registers/effect", test_set_registers_effect,
       NEEDS_RUNNING_GUEST },
     { "set-registers/rip", test_set_registers_rip, NEEDS_RUNNING_GUEST },
+    { "set-registers/rip-to-write", test_set_registers_rip_to_write,
+      NEEDS_RUNNING_GUEST },
     { "set-registers/reserved-rflags", test_set_registers_reserved_rflags,
       NEEDS_RUNNING_GUEST },
     { "set-registers/disconnect", test_set_registers_disconnect,

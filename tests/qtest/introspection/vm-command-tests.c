@@ -106,13 +106,19 @@ static void test_read_sizes(TestVM *vm)
 static void test_read_bad_size(TestVM *vm)
 {
     static const uint64_t sizes[] = {
-        0, 4097, 8192, 0x100000001, UINT64_MAX,
+        0, 4097, 8192, 0x100000001, UINT64_MAX, UINT64_MAX - 15,
+        UINT64_MAX - 4095,
     };
+    /* some of them make the end of the page wrap around */
+    static const uint64_t offsets[] = { 0, 1, 16, 24, 4095 };
 
     for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
-        g_assert_cmpint(tool_read_physical(vm->tool, GUEST_SCRATCH,
-                                           sizes[i], NULL),
-                        ==, -KVM_EINVAL);
+        for (size_t j = 0; j < G_N_ELEMENTS(offsets); j++) {
+            g_assert_cmpint(tool_read_physical(vm->tool,
+                                               GUEST_SCRATCH + offsets[j],
+                                               sizes[i], NULL),
+                            ==, -KVM_EINVAL);
+        }
     }
 }
 
@@ -157,6 +163,26 @@ static void test_read_rom(TestVM *vm)
     g_assert_cmpint(tool_read_physical(vm->tool, GUEST_ROM_MARK + 0xfff00000,
                                        size, read), ==, 0);
     g_assert_cmpmem(read, size, GUEST_ROM_MARK_TEXT, size);
+}
+
+/* A flash device that is in the state in which it reads as a ROM is one. */
+static void test_flash(TestVM *vm)
+{
+    g_autofree char *image = vm_guest_image();
+    g_autofree char *flash = g_strdup_printf(
+        "-drive if=pflash,format=raw,readonly=on,file=%s", image);
+    uint64_t mark = GUEST_ROM_MARK + 0xfff00000;
+    size_t size = sizeof(GUEST_ROM_MARK_TEXT);
+    char text[sizeof(GUEST_ROM_MARK_TEXT)] = "";
+
+    vm_start_hooked(vm, "", flash);
+    g_assert_cmpint(tool_read_physical(vm->tool, mark, size, text), ==, 0);
+    g_assert_cmpmem(text, size, GUEST_ROM_MARK_TEXT, size);
+    /* a command to the flash, if it came there */
+    g_assert_cmpint(tool_write_physical(vm->tool, mark, 1, "\x90"),
+                    ==, -KVM_EINVAL);
+    g_assert_cmpint(tool_read_physical(vm->tool, mark, size, text), ==, 0);
+    g_assert_cmpmem(text, size, GUEST_ROM_MARK_TEXT, size);
 }
 
 static void test_read_running(TestVM *vm)
@@ -569,6 +595,7 @@ static const TestCase cases[] = {
     { "read-physical/not-ram", test_read_not_ram },
     { "read-physical/last-page", test_read_last_page },
     { "read-physical/rom", test_read_rom },
+    { "read-physical/flash", test_flash, .unstarted = true },
     { "read-physical/running", test_read_running, NEEDS_RUNNING_GUEST },
     { "write-physical/sizes", test_write_sizes },
     { "write-physical/size-zero", test_write_size_zero },

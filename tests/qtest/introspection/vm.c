@@ -56,7 +56,7 @@ void vm_free(TestVM *vm)
 }
 
 /* The image is beside the test, or where the build says. */
-static char *guest_image(void)
+char *vm_guest_image(void)
 {
     const char *path = g_getenv("QTEST_INTROSPECTION_GUEST");
 
@@ -73,7 +73,7 @@ static char *guest_image(void)
 char *vm_command_line(TestVM *vm, const char *chardev, const char *object,
                       const char *more)
 {
-    g_autofree char *image = guest_image();
+    g_autofree char *image = vm_guest_image();
     g_autofree char *introspection = NULL;
 
     if (object) {

@@ -39,6 +39,7 @@ typedef struct TestVM {
 } TestVM;
 
 /* Life. */
+char *vm_guest_image(void);
 TestVM *vm_new(const Engine *engine);
 void vm_free(TestVM *vm);
 char *vm_command_line(TestVM *vm, const char *chardev, const char *object,
