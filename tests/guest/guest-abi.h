@@ -84,7 +84,8 @@
     X(CALL_LOOP, call_loop)     /* address -> last RAX; until released */   \
     X(OUT, out)                 /* port: OUT without end, until released */ \
     X(START_VCPU, start_vcpu)   /* APIC id: INIT, SIPI */                   \
-    X(SEND_IPI, send_ipi)       /* APIC id, vector */
+    X(SEND_IPI, send_ipi)       /* APIC id, vector */                       \
+    X(WRITE_CR_LOOP, write_cr_loop) /* cr, 2 values in turn, until released */
 
 enum GuestOp {
 #define GUEST_OP_ENUM(NAME, name) OP_##NAME,

@@ -81,6 +81,18 @@ void op_write_cr(struct GuestMailbox *mb)
     mb->result[0] = read_cr(mb->arg[0]);
 }
 
+void op_write_cr_loop(struct GuestMailbox *mb)
+{
+    while (!released()) {
+        uint64_t value = mb->arg[1];
+
+        op_write_cr(mb);
+        mb->arg[1] = mb->arg[2];
+        mb->arg[2] = value;
+        count(mb);
+    }
+}
+
 void op_lmsw(struct GuestMailbox *mb)
 {
     ONE_INSN(mb, "lmsw %w[value]", NO_OUTPUT,

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * As much of GDB's remote protocol as it takes to measure QEMU's gdbstub.
+ * Anything unexpected ends the program.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <glib.h>
+#include "gdb-remote.h"
+
+#define PACKET_SIZE (2 * GDB_MAX_READ + 64)
+
+struct GdbRemote {
+    int fd;
+    size_t pos;                 /* of what was received and not looked at */
+    size_t len;
+    char rx[PACKET_SIZE];
+    char packet[PACKET_SIZE];   /* the last answer, terminated */
+};
+
+static void transmit(GdbRemote *gdb, const char *data, size_t size)
+{
+    if (send(gdb->fd, data, size, MSG_NOSIGNAL) != (ssize_t)size) {
+        g_error("cannot write to the gdbstub: %s", g_strerror(errno));
+    }
+}
+
+static char next_char(GdbRemote *gdb)
+{
+    if (gdb->pos == gdb->len) {
+        ssize_t n = recv(gdb->fd, gdb->rx, sizeof(gdb->rx), 0);
+
+        if (n <= 0) {
+            g_error("the gdbstub is gone: %s",
+                    n ? g_strerror(errno) : "end of file");
+        }
+        gdb->pos = 0;
+        gdb->len = n;
+    }
+    return gdb->rx[gdb->pos++];
+}
+
+static void get_packet(GdbRemote *gdb)
+{
+    size_t n = 0;
+    char c;
+
+    while (next_char(gdb) != '$') {
+        /* the acknowledgement of our own packet */
+    }
+    while ((c = next_char(gdb)) != '#') {
+        if (n + 1 == sizeof(gdb->packet)) {
+            g_error("the gdbstub sent a packet that is too long");
+        }
+        gdb->packet[n++] = c;
+    }
+    gdb->packet[n] = 0;
+    next_char(gdb);
+    next_char(gdb);
+    transmit(gdb, "+", 1);
+}
+
+static void put_packet(GdbRemote *gdb, const char *data)
+{
+    g_autofree char *packet = NULL;
+    uint8_t sum = 0;
+    const char *p;
+
+    for (p = data; *p; p++) {
+        sum += *p;
+    }
+    packet = g_strdup_printf("$%s#%02x", data, sum);
+    transmit(gdb, packet, strlen(packet));
+}
+
+static void expect_ok(GdbRemote *gdb)
+{
+    get_packet(gdb);
+    if (strcmp(gdb->packet, "OK")) {
+        g_error("the gdbstub answered '%s' instead of OK", gdb->packet);
+    }
+}
+
+void gdb_read(GdbRemote *gdb, uint64_t address, void *buf, size_t size)
+{
+    char command[64];
+    size_t i;
+
+    g_assert(size <= GDB_MAX_READ);
+    snprintf(command, sizeof(command), "m%" PRIx64 ",%zx", address, size);
+    put_packet(gdb, command);
+    get_packet(gdb);
+    if (strlen(gdb->packet) != 2 * size) {
+        g_error("the gdbstub answered '%.16s' to '%s'", gdb->packet, command);
+    }
+    for (i = 0; i < size; i++) {
+        ((uint8_t *)buf)[i] = g_ascii_xdigit_value(gdb->packet[2 * i]) << 4 |
+                              g_ascii_xdigit_value(gdb->packet[2 * i + 1]);
+    }
+}
+
+void gdb_write(GdbRemote *gdb, uint64_t address, const void *buf, size_t size)
+{
+    g_autoptr(GString) command = g_string_new(NULL);
+    size_t i;
+
+    g_string_printf(command, "M%" PRIx64 ",%zx:", address, size);
+    for (i = 0; i < size; i++) {
+        g_string_append_printf(command, "%02x", ((const uint8_t *)buf)[i]);
+    }
+    put_packet(gdb, command->str);
+    expect_ok(gdb);
+}
+
+static void put_breakpoint(GdbRemote *gdb, char what, uint64_t address)
+{
+    g_autofree char *command = g_strdup_printf("%c0,%" PRIx64 ",1", what,
+                                               address);
+
+    put_packet(gdb, command);
+    expect_ok(gdb);
+}
+
+void gdb_set_breakpoint(GdbRemote *gdb, uint64_t address)
+{
+    put_breakpoint(gdb, 'Z', address);
+}
+
+void gdb_remove_breakpoint(GdbRemote *gdb, uint64_t address)
+{
+    put_breakpoint(gdb, 'z', address);
+}
+
+void gdb_get_registers(GdbRemote *gdb)
+{
+    put_packet(gdb, "g");
+    get_packet(gdb);
+    if (strlen(gdb->packet) < 2 * 16 * sizeof(uint64_t)) {
+        g_error("the gdbstub answered '%.16s' to 'g'", gdb->packet);
+    }
+}
+
+void gdb_continue(GdbRemote *gdb)
+{
+    put_packet(gdb, "c");
+}
+
+void gdb_wait_stop(GdbRemote *gdb)
+{
+    get_packet(gdb);
+    if (gdb->packet[0] != 'T' && gdb->packet[0] != 'S') {
+        g_error("the gdbstub answered '%s' instead of how the guest stopped",
+                gdb->packet);
+    }
+}
+
+void gdb_interrupt(GdbRemote *gdb)
+{
+    transmit(gdb, "\003", 1);
+    gdb_wait_stop(gdb);
+}
+
+void gdb_step(GdbRemote *gdb)
+{
+    put_packet(gdb, "s");
+    gdb_wait_stop(gdb);
+}
+
+GdbRemote *gdb_connect(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    GdbRemote *gdb = g_new0(GdbRemote, 1);
+
+    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >=
+        sizeof(address.sun_path)) {
+        g_error("the path '%s' is too long for a socket", path);
+    }
+    gdb->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (gdb->fd < 0 || connect(gdb->fd, (struct sockaddr *)&address,
+                               sizeof(address)) < 0) {
+        g_error("cannot connect to '%s': %s", path, g_strerror(errno));
+    }
+    put_packet(gdb, "?");
+    gdb_wait_stop(gdb);
+    return gdb;
+}
+
+void gdb_free(GdbRemote *gdb)
+{
+    close(gdb->fd);
+    g_free(gdb);
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The measuring half of 'make bench': a tool that asks QEMU for things, and
+ * says how long that took.
+ *
+ * Usage: introspection-bench messages VM GDB ROUNDS
+ *        introspection-bench fill VM SIZE
+ *        introspection-bench read VM SIZE
+ *        introspection-bench hold VM
+ *
+ * VM and GDB are unix sockets at which two QEMUs with the guest of
+ * tests/guest/ listen, the one for an introspection tool, the other for GDB.
+ *
+ * messages   times round trips of messages, each against a ping-pong of the
+ *            same bytes and against QEMU's gdbstub.  A line "NAME MICROSECONDS"
+ *            for each, ROUNDS times all of them
+ * fill       makes every page of the first SIZE bytes different from zero, and
+ *            sends its vCPU to sleep
+ * read       reads the guest's first SIZE bytes, one page after the other, and
+ *            prints the seconds
+ * hold       hooks the VM and does nothing until the end of standard input
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "kvmi-client.h"
+#include "gdb-remote.h"
+#include "ping-pong.h"
+#include "../guest/guest-abi.h"
+
+#define PATIENCE_MS 30000
+
+/* Each of the things in each round. */
+#define SLICE_US (300 * 1000)
+
+#define MAILBOX(member) \
+    (GUEST_MAILBOX(0) + offsetof(struct GuestMailbox, member))
+
+typedef struct Bench {
+    KvmiClient *vm;
+    GdbRemote *gdb;
+    KvmiEvent *event;           /* the one that the vCPU waits in */
+    uint64_t request;           /* the last to the vCPU */
+    PingPong *ping_pong;
+    uint64_t breakpoint;        /* in the guest that is debugged */
+} Bench;
+
+/* For calls with a GError: their failure ends the program. */
+#define MUST(call)                                                          \
+    do {                                                                    \
+        GError *err = NULL;                                                 \
+        if (!(call)) {                                                      \
+            g_printerr("introspection-bench: %s\n", err->message);          \
+            exit(1);                                                        \
+        }                                                                   \
+    } while (0)
+
+static KvmiClient *hook(const char *address)
+{
+    g_autofree char *full = g_strdup_printf("unix:%s", address);
+    KvmiConfig config = { .reply_timeout_ms = PATIENCE_MS };
+    KvmiClient *vm;
+
+    MUST((vm = kvmi_connect(full, &config, PATIENCE_MS, &err)));
+    return vm;
+}
+
+/* The guest of the introspected VM. */
+
+static uint64_t peek(Bench *b, uint64_t gpa, size_t size)
+{
+    uint64_t value = 0;
+
+    MUST(kvmi_read_physical(b->vm, gpa, &value, size, &err));
+    return value;
+}
+
+static void poke(Bench *b, uint64_t gpa, uint64_t value, size_t size)
+{
+    MUST(kvmi_write_physical(b->vm, gpa, &value, size, &err));
+}
+
+static void wait_for_value(Bench *b, uint64_t gpa, size_t size, uint64_t value,
+                           const char *what)
+{
+    gint64 end = g_get_monotonic_time() + PATIENCE_MS * 1000;
+
+    while (peek(b, gpa, size) != value) {
+        if (g_get_monotonic_time() > end) {
+            g_printerr("introspection-bench: waited in vain for %s\n", what);
+            exit(1);
+        }
+        g_usleep(1000);
+    }
+}
+
+static void wait_guest_up(Bench *b)
+{
+    wait_for_value(b, MAILBOX(magic), 4, GUEST_MAGIC, "the guest to be up");
+    b->request = peek(b, MAILBOX(request), 8);
+}
+
+static void begin_op(Bench *b, enum GuestOp op, uint64_t arg0, uint64_t arg1,
+                     uint64_t arg2)
+{
+    poke(b, MAILBOX(op), op, 4);
+    poke(b, MAILBOX(arg[0]), arg0, 8);
+    poke(b, MAILBOX(arg[1]), arg1, 8);
+    poke(b, MAILBOX(arg[2]), arg2, 8);
+    poke(b, MAILBOX(request), ++b->request, 8);
+}
+
+static void next_event(Bench *b, uint32_t event)
+{
+    MUST(kvmi_next_event(b->vm, PATIENCE_MS, &b->event, &err));
+    if (!b->event || b->event->common.event != event) {
+        g_printerr("introspection-bench: no event '%s' came\n",
+                   kvmi_event_name(event));
+        exit(1);
+    }
+}
+
+static void continue_event(Bench *b)
+{
+    MUST(kvmi_event_continue(b->vm, b->event, &err));
+    kvmi_event_free(b->event);
+    b->event = NULL;
+}
+
+/* The first vCPU waits for the tool until continue_event(). */
+static void pause_vcpu(Bench *b)
+{
+    KvmiEvent *first = NULL;
+    uint32_t count;
+
+    MUST(kvmi_pause_all_vcpus(b->vm, &count, &err));
+    while (count--) {
+        next_event(b, KVMI_EVENT_PAUSE_VCPU);
+        if (b->event->common.vcpu == 0) {
+            first = b->event;
+        } else {
+            continue_event(b);
+        }
+    }
+    b->event = first;
+}
+
+/* The guest changes CR3 without end, and waits in the first event of that. */
+static void begin_cr_events(Bench *b)
+{
+    MUST(kvmi_control_cr(b->vm, 0, 3, true, &err));
+    MUST(kvmi_control_events(b->vm, 0, KVMI_EVENT_CR_FLAG, &err));
+    begin_op(b, OP_WRITE_CR_LOOP, 3, GUEST_PML4_B, GUEST_PML4_A);
+    next_event(b, KVMI_EVENT_CR);
+}
+
+static void end_cr_events(Bench *b)
+{
+    MUST(kvmi_control_events(b->vm, 0, 0, &err));
+    poke(b, GUEST_RELEASE, 1, 4);
+    continue_event(b);
+    wait_for_value(b, MAILBOX(done), 8, b->request, "the guest to be done");
+    poke(b, GUEST_RELEASE, 0, 4);
+}
+
+/* The guest that is debugged. */
+
+static void gdb_put(Bench *b, uint64_t gpa, uint64_t value, size_t size)
+{
+    gdb_write(b->gdb, gpa, &value, size);
+}
+
+static void gdb_run_until(Bench *b, uint64_t gpa, uint32_t value)
+{
+    gint64 end = g_get_monotonic_time() + PATIENCE_MS * 1000;
+    uint32_t have;
+
+    while (gdb_read(b->gdb, gpa, &have, sizeof(have)), have != value) {
+        if (g_get_monotonic_time() > end) {
+            g_printerr("introspection-bench: waited in vain for the guest "
+                       "that is debugged\n");
+            exit(1);
+        }
+        gdb_continue(b->gdb);
+        g_usleep(20000);
+        gdb_interrupt(b->gdb);
+    }
+}
+
+/* It changes CR3 without end, and has stopped at the instruction. */
+static void debug(Bench *b)
+{
+    gdb_run_until(b, MAILBOX(magic), GUEST_MAGIC);
+    gdb_put(b, MAILBOX(op), OP_WRITE_CR_LOOP, 4);
+    gdb_put(b, MAILBOX(arg[0]), 3, 8);
+    gdb_put(b, MAILBOX(arg[1]), GUEST_PML4_B, 8);
+    gdb_put(b, MAILBOX(arg[2]), GUEST_PML4_A, 8);
+    gdb_put(b, MAILBOX(request), 1, 8);
+    gdb_run_until(b, MAILBOX(started), 1);
+    gdb_continue(b->gdb);
+    g_usleep(20000);
+    gdb_interrupt(b->gdb);
+    gdb_read(b->gdb, MAILBOX(insn_rip), &b->breakpoint,
+             sizeof(b->breakpoint));
+    gdb_set_breakpoint(b->gdb, b->breakpoint);
+    gdb_continue(b->gdb);
+    gdb_wait_stop(b->gdb);
+}
+
+/* What is measured. */
+
+static void once_ping_pong(Bench *b)
+{
+    ping_pong(b->ping_pong);
+}
+
+static void once_read_physical(Bench *b)
+{
+    uint8_t page[KVMI_PAGE_SIZE];
+
+    MUST(kvmi_read_physical(b->vm, GUEST_SCRATCH, page, sizeof(page), &err));
+}
+
+static void once_get_registers(Bench *b)
+{
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    uint32_t mode;
+
+    MUST(kvmi_get_registers(b->vm, 0, NULL, 0, &mode, &regs, &sregs, NULL,
+                            &err));
+}
+
+static void once_cr_event(Bench *b)
+{
+    continue_event(b);
+    next_event(b, KVMI_EVENT_CR);
+}
+
+static void once_gdb_read(Bench *b)
+{
+    uint8_t page[KVMI_PAGE_SIZE];
+    size_t i;
+
+    for (i = 0; i < sizeof(page); i += GDB_MAX_READ) {
+        gdb_read(b->gdb, GUEST_SCRATCH + i, page + i, GDB_MAX_READ);
+    }
+}
+
+/* What an event brings and does, in GDB's way: from one stop to the next. */
+static void once_gdb_breakpoint(Bench *b)
+{
+    gdb_get_registers(b->gdb);
+    gdb_remove_breakpoint(b->gdb, b->breakpoint);
+    gdb_step(b->gdb);
+    gdb_set_breakpoint(b->gdb, b->breakpoint);
+    gdb_continue(b->gdb);
+    gdb_wait_stop(b->gdb);
+}
+
+static void measure(Bench *b, const char *name, void (*once)(Bench *b))
+{
+    gint64 start, now, n = 0;
+    int i;
+
+    for (i = 0; i < 5; i++) {
+        once(b);
+    }
+    start = g_get_monotonic_time();
+    do {
+        once(b);
+        n++;
+        now = g_get_monotonic_time();
+    } while (now - start < SLICE_US);
+    printf("%s %.3f\n", name, (double)(now - start) / n);
+    fflush(stdout);
+}
+
+/* Bytes on the wire. */
+#define COMMAND_SIZE(type) (sizeof(struct kvmi_msg_hdr) + sizeof(type))
+#define REPLY_SIZE(data) \
+    (sizeof(struct kvmi_msg_hdr) + sizeof(struct kvmi_error_code) + (data))
+
+static void measure_ping_pong(Bench *b, const char *name, PingPong *p)
+{
+    b->ping_pong = p;
+    measure(b, name, once_ping_pong);
+}
+
+static void messages(Bench *b, int rounds)
+{
+    PingPong *read = ping_pong_new(COMMAND_SIZE(struct kvmi_read_physical),
+                                   REPLY_SIZE(KVMI_PAGE_SIZE));
+    PingPong *regs = ping_pong_new(
+        COMMAND_SIZE(struct kvmi_get_registers),
+        REPLY_SIZE(sizeof(struct kvmi_get_registers_reply)));
+    PingPong *cr = ping_pong_new(
+        COMMAND_SIZE(struct kvmi_event_reply) +
+        sizeof(struct kvmi_event_cr_reply),
+        COMMAND_SIZE(struct kvmi_event) + sizeof(struct kvmi_event_cr));
+
+    wait_guest_up(b);
+    debug(b);
+
+    while (rounds--) {
+        /* both guests stand still */
+        pause_vcpu(b);
+        measure(b, "read-physical", once_read_physical);
+        measure_ping_pong(b, "read-physical-ping-pong", read);
+        measure(b, "gdb-read", once_gdb_read);
+
+        /* one of them spins */
+        continue_event(b);
+        measure(b, "get-registers", once_get_registers);
+        measure_ping_pong(b, "get-registers-ping-pong", regs);
+
+        /* it waits in an event most of the time, and then all of it */
+        begin_cr_events(b);
+        measure(b, "cr-event", once_cr_event);
+        measure_ping_pong(b, "cr-event-ping-pong", cr);
+        measure(b, "gdb-breakpoint", once_gdb_breakpoint);
+        end_cr_events(b);
+    }
+
+    ping_pong_free(read);
+    ping_pong_free(regs);
+    ping_pong_free(cr);
+}
+
+/* All of RAM, for a dump that finds something. */
+
+#define IN_FLIGHT 64
+
+/* One write in each page that there is; the others are refused. */
+static void fill(Bench *b, uint64_t size)
+{
+    /* struct kvmi_write_physical: gpa, size, data */
+    uint64_t write[] = { 0, sizeof(uint64_t), 1 };
+    KvmiRequest *requests[IN_FLIGHT];
+    uint64_t gpa = GUEST_SCRATCH;
+    int i, engine_err;
+
+    while (gpa < size) {
+        for (i = 0; i < IN_FLIGHT; i++) {
+            write[0] = gpa;
+            MUST((requests[i] = kvmi_submit(b->vm, KVMI_WRITE_PHYSICAL, write,
+                                            sizeof(write), NULL, 0, true,
+                                            &err)));
+            gpa += KVMI_PAGE_SIZE;
+        }
+        for (i = 0; i < IN_FLIGHT; i++) {
+            MUST(kvmi_request_finish(b->vm, requests[i], 0, NULL, &engine_err,
+                                     &err));
+        }
+    }
+}
+
+static void read_pages(Bench *b, uint64_t size)
+{
+    gint64 start = g_get_monotonic_time();
+    uint8_t page[KVMI_PAGE_SIZE];
+    uint64_t gpa;
+
+    for (gpa = 0; gpa < size; gpa += sizeof(page)) {
+        struct kvmi_read_physical msg = { .gpa = gpa, .size = sizeof(page) };
+        KvmiRequest *request;
+        int engine_err;
+
+        MUST((request = kvmi_submit(b->vm, KVMI_READ_PHYSICAL, &msg,
+                                    sizeof(msg), page, sizeof(page), false,
+                                    &err)));
+        /* where there is no RAM, it says so */
+        MUST(kvmi_request_finish(b->vm, request, 0, NULL, &engine_err, &err));
+    }
+    printf("%.6f\n", (g_get_monotonic_time() - start) / 1e6);
+}
+
+static void hold(void)
+{
+    printf("hooked\n");
+    fflush(stdout);
+    while (getchar() != EOF) {
+        /* nothing */
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *mode = argc > 2 ? argv[1] : "";
+    Bench b = { 0 };
+
+    if (!strcmp(mode, "messages") && argc == 5) {
+        b.vm = hook(argv[2]);
+        b.gdb = gdb_connect(argv[3]);
+        messages(&b, atoi(argv[4]));
+        gdb_free(b.gdb);
+    } else if (!strcmp(mode, "fill") && argc == 4) {
+        b.vm = hook(argv[2]);
+        wait_guest_up(&b);
+        fill(&b, g_ascii_strtoull(argv[3], NULL, 0));
+        begin_op(&b, OP_HALT, 0, 0, 0);
+    } else if (!strcmp(mode, "read") && argc == 4) {
+        b.vm = hook(argv[2]);
+        read_pages(&b, g_ascii_strtoull(argv[3], NULL, 0));
+    } else if (!strcmp(mode, "hold") && argc == 3) {
+        b.vm = hook(argv[2]);
+        hold();
+    } else {
+        fprintf(stderr, "usage: introspection-bench messages VM GDB ROUNDS | "
+                "fill VM SIZE | read VM SIZE | hold VM\n");
+        return 2;
+    }
+    kvmi_client_free(b.vm);
+    return 0;
+}
