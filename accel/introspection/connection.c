@@ -287,21 +287,22 @@ void introspection_connection_start(Introspection *s)
                              s, NULL, true);
 }
 
-void introspection_connection_stop(Introspection *s)
-{
-    if (s->session) {
-        unhook(s, "the introspection object was removed");
-    }
-    timer_free(s->handshake_timer);
-    timer_free(s->notice_timer);
-    qemu_chr_fe_deinit(&s->chr, false);
-    release_guest();
-}
-
 void introspection_connection_restart(Introspection *s, const char *reason)
 {
     if (s->session) {
         unhook(s, reason);
-        disconnect(s);
+    } else if (s->state == INTROSPECTION_STATE_HANDSHAKING) {
+        timer_del(s->handshake_timer);
+        set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
     }
+    disconnect(s);
+}
+
+void introspection_connection_stop(Introspection *s)
+{
+    introspection_connection_restart(s, "the introspection object was removed");
+    timer_free(s->handshake_timer);
+    timer_free(s->notice_timer);
+    qemu_chr_fe_deinit(&s->chr, false);
+    release_guest();
 }

@@ -10,8 +10,10 @@
 #include "introspection/vcpu.h"
 #include "qapi/error.h"
 #include "qapi/qapi-visit-introspection-object.h"
+#include "qemu/error-report.h"
 #include "qom/object_interfaces.h"
 #include "system/reset.h"
+#include "system/runstate.h"
 #include "introspection.h"
 #include "masks.h"
 
@@ -73,6 +75,21 @@ static void introspection_reset(void *opaque)
     introspection_connection_restart(s, "the VM was reset");
 }
 
+/* Only before the first instruction. */
+static void hold_guest(Introspection *s)
+{
+    if (!s->wait) {
+        return;
+    }
+    if (runstate_check(RUN_STATE_PRELAUNCH) ||
+        runstate_check(RUN_STATE_INMIGRATE)) {
+        qatomic_set(&introspection_guest_held, true);
+    } else {
+        warn_report("introspection object '%s': wait=on has no effect, "
+                    "the guest has been started already", s->id);
+    }
+}
+
 static void introspection_complete(UserCreatable *uc, Error **errp)
 {
     Introspection *s = INTROSPECTION(uc);
@@ -100,7 +117,7 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     s->id = g_strdup(object_get_canonical_path_component(OBJECT(s)));
     s->commands &= s->engine->commands;
     s->events &= s->engine->events;
-    qatomic_set(&introspection_guest_held, s->wait);
+    hold_guest(s);
     note_start_time(s);
     qemu_register_reset_nosnapshotload(introspection_reset, s);
     introspection_connection_start(s);

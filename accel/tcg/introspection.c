@@ -11,5 +11,6 @@
 
 void introspection_tcg_execute_one(CPUState *cpu)
 {
-    cpu->cflags_next_tb = 1 | CF_NOIRQ | curr_cflags(cpu);
+    /* Not counted by icount: there may be no budget left for it. */
+    cpu->cflags_next_tb = (curr_cflags(cpu) & ~CF_USE_ICOUNT) | CF_NOIRQ | 1;
 }

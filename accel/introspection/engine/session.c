@@ -275,6 +275,8 @@ static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
         return NULL;
     }
 
+    /* Messages are small and answered at once; no matter if it is no TCP. */
+    socket_set_nodelay(s->fd);
     CPU_FOREACH(cpu) {
         introspection_vcpu_attach(cpu, s);
     }
@@ -288,6 +290,7 @@ static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
 static void session_unhook(IntrospectionSession *s)
 {
     s->closed = NULL;
+    s->forced = true;
     session_detach_vcpus(s);
     shutdown(s->fd, SHUT_RDWR);
     session_unref(s);

@@ -42,6 +42,7 @@ struct IntrospectionSession {
 
     /* BQL */
     bool dead;                      /* no vCPU belongs to it any more */
+    bool forced;                    /* ended by QEMU, not by the tool */
     IntrospectionClosedFn *closed;  /* NULL once it must not be called */
     void *opaque;
 

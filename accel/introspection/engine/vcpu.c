@@ -33,8 +33,8 @@ typedef enum ItemType {
 } ItemType;
 
 /*
- * COMMAND and REPLY are acted on even when their session has ended meanwhile:
- * what the tool said before it left holds.  So they carry all they need.
+ * COMMAND and REPLY are acted on even when the tool has left meanwhile: what it
+ * said before holds.  So they carry all they need.
  */
 typedef struct Item {
     ItemType type;
@@ -282,8 +282,10 @@ static bool item_is_live(IntrospectionVCPU *v, const Item *item)
     case ITEM_STOP:
     case ITEM_REPORT_STOP:
         return item->session == v->session;
-    default:
+    case ITEM_DETACH:
         return true;
+    default:
+        return !item->session->forced;
     }
 }
 
@@ -388,6 +390,7 @@ void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s)
         v->reply_queued = false;
         v->stops = 0;
         v->stops_due = 0;
+        v->finishing = false;
         v->crashed = false;
         v->detaching = true;
         update_blocked(v);

@@ -38,7 +38,9 @@ void vm_get_guest_info(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
         CPU_FOREACH(cpu) {
             reply.vcpu_count += cpu->created;
         }
-        reply.tsc_speed = x86_introspection_tsc_speed(first_cpu);
+        if (first_cpu) {
+            reply.tsc_speed = x86_introspection_tsc_speed(first_cpu);
+        }
     }
     session_reply(s, hdr, 0, &reply, sizeof(reply));
 }
@@ -50,32 +52,37 @@ static bool in_one_page(uint64_t gpa, uint64_t size)
 }
 
 /* Memory that reading cannot change */
-static bool is_readable(MemoryRegion *mr)
+static bool is_readable(const MemoryRegionSection *section)
 {
-    return (memory_region_is_ram(mr) && !memory_region_is_ram_device(mr)) ||
-           memory_region_is_romd(mr);
+    return (memory_region_is_ram(section->mr) &&
+            !memory_region_is_ram_device(section->mr)) ||
+           memory_region_is_romd(section->mr);
 }
 
-static bool is_writable(MemoryRegion *mr)
+static bool is_writable(const MemoryRegionSection *section)
 {
-    return memory_region_is_ram(mr) && !memory_region_is_ram_device(mr) &&
-           !mr->readonly;
+    return memory_region_is_ram(section->mr) &&
+           !memory_region_is_ram_device(section->mr) && !section->readonly;
 }
 
 /*
  * Whether all of a range in one guest page, which may consist of several
- * sections, is such memory.  Called under RCU.
+ * sections, is such memory.
  */
-static bool range_is(uint64_t gpa, uint64_t size, bool is_write,
-                     bool (*is)(MemoryRegion *mr))
+static bool range_is(uint64_t gpa, uint64_t size,
+                     bool (*is)(const MemoryRegionSection *section))
 {
     while (size) {
-        hwaddr xlat, len = size;
-        MemoryRegion *mr;
+        MemoryRegionSection section =
+            memory_region_find(get_system_memory(), gpa, size);
+        bool ok = section.mr && is(&section) &&
+                  section.offset_within_address_space == gpa;
+        uint64_t len = int128_get64(section.size);
 
-        mr = address_space_translate(&address_space_memory, gpa, &xlat, &len,
-                                     is_write, MEMTXATTRS_UNSPECIFIED);
-        if (!is(mr)) {
+        if (section.mr) {
+            memory_region_unref(section.mr);
+        }
+        if (!ok) {
             return false;
         }
         gpa += len;
@@ -86,9 +93,7 @@ static bool range_is(uint64_t gpa, uint64_t size, bool is_write,
 
 static int read_physical(uint64_t gpa, uint64_t size, void *data)
 {
-    RCU_READ_LOCK_GUARD();
-
-    if (!in_one_page(gpa, size) || !range_is(gpa, size, false, is_readable) ||
+    if (!in_one_page(gpa, size) || !range_is(gpa, size, is_readable) ||
         address_space_read(&address_space_memory, gpa, MEMTXATTRS_UNSPECIFIED,
                            data, size) != MEMTX_OK) {
         return -KVM_EINVAL;
@@ -99,9 +104,7 @@ static int read_physical(uint64_t gpa, uint64_t size, void *data)
 /* Also invalidates translated code and marks the page dirty. */
 static int write_physical(uint64_t gpa, uint64_t size, const void *data)
 {
-    RCU_READ_LOCK_GUARD();
-
-    if (!in_one_page(gpa, size) || !range_is(gpa, size, true, is_writable) ||
+    if (!in_one_page(gpa, size) || !range_is(gpa, size, is_writable) ||
         address_space_write(&address_space_memory, gpa, MEMTXATTRS_UNSPECIFIED,
                             data, size) != MEMTX_OK) {
         return -KVM_EINVAL;
@@ -133,10 +136,6 @@ void vm_pause_all_vcpus(IntrospectionSession *s,
 {
     struct kvmi_pause_all_vcpus_reply reply = { };
 
-    if (!(s->events & KVMI_EVENT_PAUSE_VCPU_FLAG)) {
-        session_reply(s, hdr, -KVM_EPERM, NULL, 0);
-        return;
-    }
     reply.vcpu_count = introspection_vcpus_stop(s);
     session_reply(s, hdr, 0, &reply, sizeof(reply));
     introspection_vcpus_report_stop(s);

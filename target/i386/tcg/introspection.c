@@ -78,6 +78,12 @@ static bool cr_refuses(CPUX86State *env, int cr, uint64_t value)
     }
 }
 
+/* CR0 has 32 bits, and ET is always set. */
+static uint64_t cr_stored(int cr, uint64_t value)
+{
+    return cr == 0 ? (uint32_t)value | CR0_ET_MASK : value;
+}
+
 target_ulong introspection_cr_written(CPUX86State *env, int cr,
                                       target_ulong value, uintptr_t ra)
 {
@@ -94,13 +100,16 @@ target_ulong introspection_cr_written(CPUX86State *env, int cr,
 
     if (take_verdict(v, KVMI_EVENT_CR, ra) && v->verdict.data.cr.cr == cr) {
         new_val = v->verdict.reply.cr.new_val;
+        if (cr == 3 && !(env->efer & MSR_EFER_LMA)) {
+            new_val = (uint32_t)new_val;
+        }
         if (new_val != data.cr.new_value && cr_refuses(env, cr, new_val)) {
             raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
         }
         return new_val | keep;
     }
     if ((v->events & KVMI_EVENT_CR_FLAG) && (v->crs & (1u << cr)) &&
-        data.cr.old_value != data.cr.new_value) {
+        data.cr.old_value != cr_stored(cr, data.cr.new_value)) {
         leave_for_event(v, KVMI_EVENT_CR, &data, ra);
     }
     return value;
