@@ -93,7 +93,7 @@ target_ulong introspection_cr_written(CPUX86State *env, int cr,
         .cr = {
             .cr = cr,
             .old_value = env->cr[cr],
-            .new_value = value & ~keep,
+            .new_value = cr_stored(cr, value & ~keep),
         },
     };
     uint64_t new_val;
@@ -109,7 +109,7 @@ target_ulong introspection_cr_written(CPUX86State *env, int cr,
         return new_val | keep;
     }
     if ((v->events & KVMI_EVENT_CR_FLAG) && (v->crs & (1u << cr)) &&
-        data.cr.old_value != cr_stored(cr, data.cr.new_value)) {
+        data.cr.old_value != data.cr.new_value) {
         leave_for_event(v, KVMI_EVENT_CR, &data, ra);
     }
     return value;
