@@ -7,6 +7,7 @@
 #include "tests.h"
 
 #define CR0_TS                  (1 << 3)
+#define CR0_ET                  (1 << 4)
 #define CR0_AM                  (1 << 18)
 #define CR3_PWT                 (1 << 3)
 #define CR3_NO_FLUSH            (1ULL << 63)
@@ -26,6 +27,8 @@
 #define MSR_STAR                0xc0000081
 #define MSR_LSTAR               0xc0000082
 #define MSR_KERNEL_GS_BASE      0xc0000102
+
+#define EFER_NXE                (1 << 11)
 
 #define LSTAR_A                 0xffffffff81000000ULL
 #define LSTAR_B                 0xffffffff82000000ULL
@@ -252,22 +255,63 @@ static void test_cr_per_vcpu(TestVM *vm)
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
 }
 
-/* Set while the vCPU has not started yet: it counts from its start. */
-static void test_cr_before_start(TestVM *vm)
+/*
+ * Set while the vCPU has not started yet, it counts from the start: the way
+ * of boot.S to 64-bit mode, step by step.
+ */
+static void test_before_start(TestVM *vm)
 {
-    control_cr(vm, 1, 3);
-    vm_guest_begin(vm, 0, OP_START_VCPU, 1, 0);
-    /* the guest's start-up sets CR3 once */
-    {
-        g_autofree ToolEvent *event = expect_cr_event(vm, 1, 3, 0,
-                                                      GUEST_PML4_A);
+    static const struct {
+        uint8_t mode;
+        uint32_t event;
+        uint32_t number;
+        uint64_t old_value;
+        uint64_t new_value;
+    } steps[] = {
+        { 2, KVMI_EVENT_CR, 0, 0x60000010, CR0_ET | 0x00000023 },
+        { 4, KVMI_EVENT_CR, 4, 0, 0x20 },
+        { 4, KVMI_EVENT_CR, 3, 0, GUEST_PML4_A },
+        { 4, KVMI_EVENT_MSR, MSR_EFER, 0, 0x101 },
+        { 4, KVMI_EVENT_CR, 0, CR0_ET | 0x23, CR0_ET | 0x80010023 },
+    };
 
-        g_assert_cmpuint(event->common.mode, ==, 4);
+    for (uint32_t cr = 0; cr <= 4; cr += cr ? 1 : 3) {
+        g_assert_cmpint(tool_control_cr(vm->tool, 1, cr, true), ==, 0);
+    }
+    g_assert_cmpint(tool_control_msr(vm->tool, 1, MSR_EFER, true), ==, 0);
+    g_assert_cmpint(tool_control_events(vm->tool, 1, KVMI_EVENT_CR_FLAG |
+                                        KVMI_EVENT_MSR_FLAG), ==, 0);
+    vm_guest_begin(vm, 0, OP_START_VCPU, 1, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        g_autofree ToolEvent *event = NULL;
+
+        g_test_message("step %zu", i);
+        if (steps[i].event == KVMI_EVENT_CR) {
+            event = expect_cr_event(vm, 1, steps[i].number,
+                                    steps[i].old_value, steps[i].new_value);
+        } else {
+            event = expect_msr_event(vm, 1, steps[i].number,
+                                     steps[i].old_value, steps[i].new_value);
+        }
+        g_assert_cmpuint(event->common.mode, ==, steps[i].mode);
         tool_continue(vm->tool, event);
     }
+    g_assert_cmpint(tool_control_events(vm->tool, 1, 0), ==, 0);
+}
+
+/* ET is always 1: it makes no difference. */
+static void test_cr0_et(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+    uint64_t cr0 = read_cr(vm, 0, 0);
+
+    control_cr(vm, 0, 0);
+    expect_no_cr_event(vm, 0, 0, cr0 & ~CR0_ET);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 0, (cr0 & ~CR0_ET) ^ CR0_AM);
+    event = expect_cr_event(vm, 0, 0, cr0, cr0 ^ CR0_AM);
+    tool_continue_with(vm->tool, event, (cr0 & ~CR0_ET) ^ CR0_AM);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
-    vm_guest_wait_up(vm, 1);
-    expect_cr_reported(vm, 1, 3, GUEST_PML4_A, GUEST_PML4_B);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, cr0 ^ CR0_AM);
 }
 
 static void test_cr_lmsw(TestVM *vm)
@@ -417,6 +461,16 @@ static void test_msr(TestVM *vm)
         expect_msr_reported(vm, 0, msrs[i].msr, old, msrs[i].value);
         expect_msr_reported(vm, 0, msrs[i].msr, msrs[i].value, old);
     }
+}
+
+static void test_msr_efer(TestVM *vm)
+{
+    uint64_t efer = read_msr(vm, 0, MSR_EFER);
+
+    control_msr(vm, 0, MSR_EFER);
+    expect_msr_reported(vm, 0, MSR_EFER, efer, efer ^ EFER_NXE);
+    expect_no_msr_event(vm, 0, MSR_EFER, efer ^ EFER_NXE);
+    expect_msr_reported(vm, 0, MSR_EFER, efer ^ EFER_NXE, efer);
 }
 
 /* The two edges of what WRMSR's operands can say. */
@@ -711,6 +765,33 @@ static void test_control_while_waiting(TestVM *vm)
     g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_B);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
     expect_msr_reported(vm, 0, MSR_LSTAR, 0, LSTAR_A);
+}
+
+/* The instruction is another one when the tool answers. */
+static void test_code_patched(TestVM *vm)
+{
+    static const uint8_t nops[] = { 0x90, 0x90, 0x90 };
+    g_autofree ToolEvent *first = NULL;
+    g_autofree ToolEvent *second = NULL;
+
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, cr3_loop, sizeof(cr3_loop));
+    control_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
+    first = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    g_assert_cmpint(tool_write_physical(vm->tool, GUEST_SCRATCH + 5, 3, nops),
+                    ==, 0);
+    tool_continue(vm->tool, first);
+    /* the second write is where CR3 is already */
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_cr(vm, 0, 3), ==, GUEST_PML4_A);
+
+    g_assert_cmpint(tool_write_physical(vm->tool, GUEST_SCRATCH + 5, 3,
+                                        cr3_loop + 5), ==, 0);
+    vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
+    second = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
+    tool_close(vm->tool);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
 }
 
 /* Two vCPUs wait at once; the answers come in the other order. */
@@ -1105,7 +1186,7 @@ static const TestCase cases[] = {
     { "cr/other-register", test_cr_other_register, NEEDS_RUNNING_GUEST },
     { "cr/disabled-again", test_cr_disabled_again, NEEDS_RUNNING_GUEST },
     { "cr/per-vcpu", test_cr_per_vcpu, NEEDS_RUNNING_GUEST },
-    { "cr/before-start", test_cr_before_start, NEEDS_RUNNING_GUEST },
+    { "cr/cr0-et", test_cr0_et, NEEDS_RUNNING_GUEST },
     { "cr/lmsw", test_cr_lmsw, NEEDS_RUNNING_GUEST },
     { "cr/clts", test_cr_clts, NEEDS_RUNNING_GUEST },
     { "cr/new-value", test_cr_new_value, NEEDS_RUNNING_GUEST },
@@ -1118,6 +1199,7 @@ static const TestCase cases[] = {
     { "cr/refused-la57", test_cr_refused_la57, NEEDS_RUNNING_GUEST },
     { "cr/cr3-no-flush", test_cr3_no_flush, NEEDS_RUNNING_GUEST },
     { "msr/values", test_msr, NEEDS_RUNNING_GUEST },
+    { "msr/efer", test_msr_efer, NEEDS_RUNNING_GUEST },
     { "msr/halves", test_msr_halves, NEEDS_RUNNING_GUEST },
     { "msr/same-value", test_msr_same_value, NEEDS_RUNNING_GUEST },
     { "msr/half-enabled", test_msr_half_enabled, NEEDS_RUNNING_GUEST },
@@ -1140,6 +1222,8 @@ static const TestCase cases[] = {
       NEEDS_RUNNING_GUEST },
     { "event/control-while-waiting", test_control_while_waiting,
       NEEDS_RUNNING_GUEST },
+    { "event/before-start", test_before_start, NEEDS_RUNNING_GUEST },
+    { "event/code-patched", test_code_patched, NEEDS_RUNNING_GUEST },
     { "event/both-wait", test_both_wait, NEEDS_RUNNING_GUEST },
     { "event/other-vcpu-runs", test_other_vcpu_runs, NEEDS_RUNNING_GUEST },
     { "crash/cr", test_crash_cr, NEEDS_RUNNING_GUEST,
