@@ -493,6 +493,27 @@ static void test_wait_on_object_del(TestVM *vm)
     vm_guest_wait_up(vm, 0);
 }
 
+/* A guest that runs already isn't held. */
+static void test_wait_on_late(TestVM *vm)
+{
+    g_autofree char *chardev = g_strdup_printf("path=%s,server=on,wait=off",
+                                               vm->socket);
+    QDict *info;
+
+    vm_start_with(vm, chardev, NULL, NULL);
+    vm_guest_wait_up(vm, 0);
+    qtest_qmp_assert_success(
+        vm->qts, "{'execute': 'object-add', 'arguments': {'id': 'kvmi0',"
+        " 'qom-type': 'introspection', 'chardev': 'vmi', 'wait': true}}");
+    vm_guest_wait_counting(vm, 0);
+    info = vm_query_introspection(vm);
+    g_assert_false(qdict_get_bool(info, "guest-held"));
+    qobject_unref(info);
+    vm->tool = tool_new();
+    tool_connect(vm->tool, vm->socket);
+    tool_hook(vm->tool);
+}
+
 /* The object goes while a vCPU waits: as when the tool goes. */
 static void test_object_del(TestVM *vm)
 {
@@ -549,6 +570,7 @@ static void test_frozen_tool(TestVM *vm)
     g_assert_cmpint(qdict_get_int(waiting, "vcpu"), ==, 0);
     g_assert_cmpstr(qdict_get_str(waiting, "event"), ==, "cr");
     first = qdict_get_int(waiting, "waiting-ms");
+    g_assert_cmpint(first, <, TOOL_LIMIT_MS);
     qobject_unref(info);
 
     for (int i = 0; i < 100; i++) {
@@ -638,6 +660,27 @@ static void test_reset(TestVM *vm)
                     after, HELLO_START_TIME_OFFSET);
 }
 
+/* A handshake that a reset overtakes is of no use: its time is wrong. */
+static void test_reset_handshaking(TestVM *vm)
+{
+    uint8_t before[HELLO_SIZE], after[HELLO_SIZE];
+    int64_t start_time;
+
+    vm_start(vm, "", "-action reboot=reset");
+    tool_accept(vm->tool);
+    tool_receive_hello(vm->tool, before);
+    start_time = ldq_he_p(before + HELLO_START_TIME_OFFSET);
+    VM_WAIT_UNTIL(g_get_real_time() / G_USEC_PER_SEC > start_time);
+
+    qtest_system_reset(vm->qts);
+    tool_expect_eof(vm->tool);
+    tool_accept(vm->tool);
+    tool_receive_hello(vm->tool, after);
+    g_assert_cmpint(ldq_he_p(after + HELLO_START_TIME_OFFSET), >, start_time);
+    tool_answer_hello(vm->tool);
+    tool_expect_no_event(vm->tool);
+}
+
 /* Reset while a vCPU waits: the guest starts again. */
 static void test_reset_while_waiting(TestVM *vm)
 {
@@ -705,6 +748,8 @@ static const TestCase cases[] = {
       .unstarted = true },
     { "object/wait-on-object-del", test_wait_on_object_del,
       NEEDS_RUNNING_GUEST, .unstarted = true },
+    { "object/wait-on-late", test_wait_on_late, NEEDS_RUNNING_GUEST,
+      .unstarted = true },
     { "object/object-del", test_object_del, NEEDS_RUNNING_GUEST },
     { "object/wait-off", test_wait_off, NEEDS_RUNNING_GUEST,
       .unstarted = true },
@@ -714,6 +759,8 @@ static const TestCase cases[] = {
     { "object/stop-while-waiting", test_stop_while_waiting,
       NEEDS_RUNNING_GUEST },
     { "object/reset", test_reset, .unstarted = true },
+    { "object/reset-handshaking", test_reset_handshaking,
+      .unstarted = true },
     { "object/reset-while-waiting", test_reset_while_waiting,
       NEEDS_RUNNING_GUEST, .more = "-action reboot=reset" },
 };

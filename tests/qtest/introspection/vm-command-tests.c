@@ -273,6 +273,34 @@ static void test_write_rom(TestVM *vm)
     }
 }
 
+/* What the i440FX does with 0xd0000...0xd3fff: its register PAM3. */
+static void set_pam(TestVM *vm, uint8_t value)
+{
+    qtest_outl(vm->qts, 0xcf8, 0x8000005c);
+    qtest_outb(vm->qts, 0xcfc, value);
+}
+
+/* RAM counts as what the guest has it for just now. */
+static void test_write_shadow(TestVM *vm)
+{
+    enum { READ = 1, WRITE = 2 };
+    static const uint8_t first[8] = "shadow1", second[8] = "shadow2";
+    uint64_t gpa = 0xd0000;
+    uint8_t read[8];
+
+    set_pam(vm, READ | WRITE);
+    g_assert_cmpint(tool_write_physical(vm->tool, gpa, 8, first), ==, 0);
+    set_pam(vm, READ);
+    g_assert_cmpint(tool_read_physical(vm->tool, gpa, 8, read), ==, 0);
+    g_assert_cmpmem(read, 8, first, 8);
+    g_assert_cmpint(tool_write_physical(vm->tool, gpa, 8, second),
+                    ==, -KVM_EINVAL);
+    g_assert_cmpint(tool_read_physical(vm->tool, gpa, 8, read), ==, 0);
+    g_assert_cmpmem(read, 8, first, 8);
+    set_pam(vm, READ | WRITE);
+    g_assert_cmpint(tool_write_physical(vm->tool, gpa, 8, second), ==, 0);
+}
+
 /* Code that a vCPU is executing: the new code is executed. */
 static void expect_running_code_patched(TestVM *vm, unsigned vcpu)
 {
@@ -603,6 +631,7 @@ static const TestCase cases[] = {
     { "write-physical/end-of-ram", test_write_end_of_ram },
     { "write-physical/not-ram", test_write_not_ram },
     { "write-physical/rom", test_write_rom },
+    { "write-physical/shadow", test_write_shadow },
     { "write-physical/running-code", test_write_running_code,
       NEEDS_RUNNING_GUEST },
     { "write-physical/running-code-vcpu1", test_write_running_code_vcpu1,
@@ -610,6 +639,7 @@ static const TestCase cases[] = {
     { "write-physical/mailbox", test_write_mailbox, NEEDS_RUNNING_GUEST },
     { "pause-all-vcpus/one-event-each", test_pause_all },
     { "pause-all-vcpus/uncontrolled", test_pause_all_uncontrolled },
+    { "pause-all-vcpus/always-on", test_pause_all, .object = "events.0=cr" },
     { "pause-all-vcpus/twice", test_pause_all_twice },
     { "pause-all-vcpus/while-paused", test_pause_all_while_paused },
     { "pause-all-vcpus/stands-still", test_pause_all_stands_still,
