@@ -218,7 +218,10 @@ static void run_command(IntrospectionVCPU *v, const Item *item)
     err = introspection_vcpu_run_command(v, &item->hdr, item->payload, data);
     /* Before the tool can know of it, and send the next. */
     v->command_queued = false;
+    /* A tool that is quick would find the BQL taken with its next command. */
+    bql_unlock();
     session_reply(item->session, &item->hdr, err, data->data, data->len);
+    bql_lock();
 }
 
 /* The part of introspection_vcpu_detach() that is the vCPU thread's. */
