@@ -35,8 +35,9 @@
 /* Each of the things in each round. */
 #define SLICE_US (300 * 1000)
 
-#define MAILBOX(member) \
-    (GUEST_MAILBOX(0) + offsetof(struct GuestMailbox, member))
+#define MAILBOX_OF(vcpu, member) \
+    (GUEST_MAILBOX(vcpu) + offsetof(struct GuestMailbox, member))
+#define MAILBOX(member) MAILBOX_OF(0, member)
 
 typedef struct Bench {
     KvmiClient *vm;
@@ -129,22 +130,29 @@ static void continue_event(Bench *b)
     b->event = NULL;
 }
 
-/* The first vCPU waits for the tool until continue_event(). */
-static void pause_vcpu(Bench *b)
+/* All vCPUs wait for the tool until continue_all(). */
+static GPtrArray *pause_all(Bench *b)
 {
-    KvmiEvent *first = NULL;
+    GPtrArray *events = g_ptr_array_new();
     uint32_t count;
 
     MUST(kvmi_pause_all_vcpus(b->vm, &count, &err));
     while (count--) {
         next_event(b, KVMI_EVENT_PAUSE_VCPU);
-        if (b->event->common.vcpu == 0) {
-            first = b->event;
-        } else {
-            continue_event(b);
-        }
+        g_ptr_array_add(events, b->event);
     }
-    b->event = first;
+    return events;
+}
+
+static void continue_all(Bench *b, GPtrArray *events)
+{
+    unsigned i;
+
+    for (i = 0; i < events->len; i++) {
+        b->event = g_ptr_array_index(events, i);
+        continue_event(b);
+    }
+    g_ptr_array_free(events, TRUE);
 }
 
 /* The guest changes CR3 without end, and waits in the first event of that. */
@@ -189,16 +197,27 @@ static void gdb_run_until(Bench *b, uint64_t gpa, uint32_t value)
     }
 }
 
-/* It changes CR3 without end, and has stopped at the instruction. */
+static void gdb_begin_op(Bench *b, uint64_t request, enum GuestOp op,
+                         uint64_t arg0, uint64_t arg1, uint64_t arg2)
+{
+    gdb_put(b, MAILBOX(op), op, 4);
+    gdb_put(b, MAILBOX(arg[0]), arg0, 8);
+    gdb_put(b, MAILBOX(arg[1]), arg1, 8);
+    gdb_put(b, MAILBOX(arg[2]), arg2, 8);
+    gdb_put(b, MAILBOX(request), request, 8);
+    gdb_run_until(b, MAILBOX(started), request);
+}
+
+/*
+ * It has started its second vCPU, which spins, and changes CR3 without end; it
+ * has stopped at the instruction.
+ */
 static void debug(Bench *b)
 {
     gdb_run_until(b, MAILBOX(magic), GUEST_MAGIC);
-    gdb_put(b, MAILBOX(op), OP_WRITE_CR_LOOP, 4);
-    gdb_put(b, MAILBOX(arg[0]), 3, 8);
-    gdb_put(b, MAILBOX(arg[1]), GUEST_PML4_B, 8);
-    gdb_put(b, MAILBOX(arg[2]), GUEST_PML4_A, 8);
-    gdb_put(b, MAILBOX(request), 1, 8);
-    gdb_run_until(b, MAILBOX(started), 1);
+    gdb_begin_op(b, 1, OP_START_VCPU, 1, 0, 0);
+    gdb_run_until(b, MAILBOX_OF(1, magic), GUEST_MAGIC);
+    gdb_begin_op(b, 2, OP_WRITE_CR_LOOP, 3, GUEST_PML4_B, GUEST_PML4_A);
     gdb_continue(b->gdb);
     g_usleep(20000);
     gdb_interrupt(b->gdb);
@@ -301,18 +320,21 @@ static void messages(Bench *b, int rounds)
         sizeof(struct kvmi_event_cr_reply),
         COMMAND_SIZE(struct kvmi_event) + sizeof(struct kvmi_event_cr));
 
+    GPtrArray *events;
+    int i;
+
     wait_guest_up(b);
     debug(b);
 
-    while (rounds--) {
+    for (i = 0; i < rounds; i++) {
         /* both guests stand still */
-        pause_vcpu(b);
+        events = pause_all(b);
         measure(b, "read-physical", once_read_physical);
         measure_ping_pong(b, "read-physical-ping-pong", read);
         measure(b, "gdb-read", once_gdb_read);
 
         /* one of them spins */
-        continue_event(b);
+        continue_all(b, events);
         measure(b, "get-registers", once_get_registers);
         measure_ping_pong(b, "get-registers-ping-pong", regs);
 
@@ -320,8 +342,22 @@ static void messages(Bench *b, int rounds)
         begin_cr_events(b);
         measure(b, "cr-event", once_cr_event);
         measure_ping_pong(b, "cr-event-ping-pong", cr);
-        measure(b, "gdb-breakpoint", once_gdb_breakpoint);
         end_cr_events(b);
+    }
+
+    /*
+     * What GDB has to stop, and start again, is a VM; one that is at work, as
+     * those are that somebody looks into: the other vCPU spins in both.
+     */
+    begin_op(b, OP_START_VCPU, 1, 0, 0);
+    wait_for_value(b, MAILBOX_OF(1, magic), 4, GUEST_MAGIC, "the second vCPU");
+    for (i = 0; i < rounds; i++) {
+        begin_cr_events(b);
+        measure(b, "cr-event-at-work", once_cr_event);
+        end_cr_events(b);
+        events = pause_all(b);
+        measure(b, "gdb-breakpoint", once_gdb_breakpoint);
+        continue_all(b, events);
     }
 
     ping_pong_free(read);

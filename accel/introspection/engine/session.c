@@ -105,6 +105,14 @@ void session_reply(IntrospectionSession *s, const struct kvmi_msg_hdr *cmd,
 /* Returns whether everything is on its way. */
 static bool flush_out(IntrospectionSession *s)
 {
+    /*
+     * The usual case takes no lock, which a vCPU may hold that is sending just
+     * now.  What it cannot send it announces with the notifier.
+     */
+    if (!qatomic_read(&s->out->len)) {
+        return true;
+    }
+
     QEMU_LOCK_GUARD(&s->out_lock);
 
     if (s->out->len) {

@@ -262,7 +262,10 @@ static void run_command(IntrospectionVCPU *v, const Item *item)
     if (item->session == v->session) {
         v->command_queued = false;
     }
+    /* A tool that is quick would find the BQL taken with its next command. */
+    bql_unlock();
     session_reply(item->session, &item->hdr, err, data->data, data->len);
+    bql_lock();
 }
 
 /* The part of introspection_vcpu_detach() that is the vCPU thread's. */
