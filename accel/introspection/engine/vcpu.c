@@ -309,6 +309,8 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
                 break;
             case ITEM_STOP:
                 v->stops++;
+                /* An instruction that was answered already still goes first. */
+                v->finishing |= v->verdict.valid;
                 break;
             case ITEM_REPORT_STOP:
                 if (v->stops_due < v->stops) {
