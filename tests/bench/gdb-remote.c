@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * As much of GDB's remote protocol as it takes to measure QEMU's gdbstub.
- * Anything unexpected ends the program.
+ * As much of GDB's remote protocol as it takes to measure QEMU's gdbstub, over
+ * TCP and with the packets that GDB 13 sends ("set debug remote 1").  Anything
+ * unexpected ends the program.
  */
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <glib.h>
 #include "gdb-remote.h"
@@ -147,9 +150,20 @@ void gdb_get_registers(GdbRemote *gdb)
     }
 }
 
+void gdb_list_threads(GdbRemote *gdb)
+{
+    put_packet(gdb, "qfThreadInfo");
+    while (get_packet(gdb), gdb->packet[0] == 'm') {
+        put_packet(gdb, "qsThreadInfo");
+    }
+    if (strcmp(gdb->packet, "l")) {
+        g_error("the gdbstub's list of threads has '%.16s'", gdb->packet);
+    }
+}
+
 void gdb_continue(GdbRemote *gdb)
 {
-    put_packet(gdb, "c");
+    put_packet(gdb, "vCont;c:p1.-1");
 }
 
 void gdb_wait_stop(GdbRemote *gdb)
@@ -169,24 +183,29 @@ void gdb_interrupt(GdbRemote *gdb)
 
 void gdb_step(GdbRemote *gdb)
 {
-    put_packet(gdb, "s");
+    put_packet(gdb, "vCont;s:p1.1");
     gdb_wait_stop(gdb);
 }
 
-GdbRemote *gdb_connect(const char *path)
+GdbRemote *gdb_connect(uint16_t port)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct sockaddr_in address = {
+        .sin_family = AF_INET,
+        .sin_port = htons(port),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
     GdbRemote *gdb = g_new0(GdbRemote, 1);
+    int on = 1;
 
-    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >=
-        sizeof(address.sun_path)) {
-        g_error("the path '%s' is too long for a socket", path);
-    }
-    gdb->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    gdb->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (gdb->fd < 0 || connect(gdb->fd, (struct sockaddr *)&address,
-                               sizeof(address)) < 0) {
-        g_error("cannot connect to '%s': %s", path, g_strerror(errno));
+                               sizeof(address)) < 0 ||
+        setsockopt(gdb->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0) {
+        g_error("cannot connect to the gdbstub at port %u: %s", port,
+                g_strerror(errno));
     }
+    put_packet(gdb, "qSupported:multiprocess+;vContSupported+");
+    get_packet(gdb);
     put_packet(gdb, "?");
     gdb_wait_stop(gdb);
     return gdb;

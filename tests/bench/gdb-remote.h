@@ -13,8 +13,8 @@
 
 typedef struct GdbRemote GdbRemote;
 
-/* Connecting stops the guest. */
-GdbRemote *gdb_connect(const char *path);
+/* To @port of this host.  Connecting stops the guest. */
+GdbRemote *gdb_connect(uint16_t port);
 void gdb_free(GdbRemote *gdb);
 
 void gdb_read(GdbRemote *gdb, uint64_t address, void *buf, size_t size);
@@ -24,6 +24,9 @@ void gdb_remove_breakpoint(GdbRemote *gdb, uint64_t address);
 
 /* All of them, to be thrown away. */
 void gdb_get_registers(GdbRemote *gdb);
+
+/* The same. */
+void gdb_list_threads(GdbRemote *gdb);
 
 /* The guest goes on; it is not waited for. */
 void gdb_continue(GdbRemote *gdb);

@@ -8,7 +8,7 @@
  *        introspection-bench read VM SIZE
  *        introspection-bench hold VM
  *
- * VM and GDB are unix sockets at which two QEMUs with the guest of
+ * VM is a unix socket and GDB a TCP port, at which two QEMUs with the guest of
  * tests/guest/ listen, the one for an introspection tool, the other for GDB.
  *
  * messages   times round trips of messages, each against a ping-pong of the
@@ -226,6 +226,7 @@ static void debug(Bench *b)
     gdb_set_breakpoint(b->gdb, b->breakpoint);
     gdb_continue(b->gdb);
     gdb_wait_stop(b->gdb);
+    gdb_remove_breakpoint(b->gdb, b->breakpoint);
 }
 
 /* What is measured. */
@@ -268,15 +269,27 @@ static void once_gdb_read(Bench *b)
     }
 }
 
+/* GDB can look into a guest only while that stands still. */
+static void once_gdb_read_running(Bench *b)
+{
+    gdb_interrupt(b->gdb);
+    gdb_get_registers(b->gdb);
+    gdb_list_threads(b->gdb);
+    once_gdb_read(b);
+    gdb_continue(b->gdb);
+}
+
 /* What an event brings and does, in GDB's way: from one stop to the next. */
 static void once_gdb_breakpoint(Bench *b)
 {
-    gdb_get_registers(b->gdb);
-    gdb_remove_breakpoint(b->gdb, b->breakpoint);
     gdb_step(b->gdb);
+    gdb_get_registers(b->gdb);
     gdb_set_breakpoint(b->gdb, b->breakpoint);
     gdb_continue(b->gdb);
     gdb_wait_stop(b->gdb);
+    gdb_get_registers(b->gdb);
+    gdb_list_threads(b->gdb);
+    gdb_remove_breakpoint(b->gdb, b->breakpoint);
 }
 
 static void measure(Bench *b, const char *name, void (*once)(Bench *b))
@@ -355,8 +368,13 @@ static void messages(Bench *b, int rounds)
         begin_cr_events(b);
         measure(b, "cr-event-at-work", once_cr_event);
         end_cr_events(b);
+        measure(b, "read-physical-at-work", once_read_physical);
+
         events = pause_all(b);
         measure(b, "gdb-breakpoint", once_gdb_breakpoint);
+        gdb_continue(b->gdb);
+        measure(b, "gdb-read-at-work", once_gdb_read_running);
+        gdb_interrupt(b->gdb);
         continue_all(b, events);
     }
 
@@ -429,7 +447,7 @@ int main(int argc, char **argv)
 
     if (!strcmp(mode, "messages") && argc == 5) {
         b.vm = hook(argv[2]);
-        b.gdb = gdb_connect(argv[3]);
+        b.gdb = gdb_connect(atoi(argv[3]));
         messages(&b, atoi(argv[4]));
         gdb_free(b.gdb);
     } else if (!strcmp(mode, "fill") && argc == 4) {
