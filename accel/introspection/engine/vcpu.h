@@ -83,6 +83,9 @@ void introspection_vcpu_attach(CPUState *cpu, IntrospectionSession *s);
 /* Undo everything that @s has set, if it is @s's vCPU.  BQL held. */
 void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s);
 
+/* What keeps @v from running may have changed.  BQL held. */
+void introspection_vcpu_update_blocked(IntrospectionVCPU *v);
+
 /* For query-introspection.  BQL held. */
 IntrospectionWaitingVcpuList *
 introspection_vcpus_waiting(IntrospectionSession *s);
