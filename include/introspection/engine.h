@@ -48,6 +48,12 @@ struct IntrospectionEngine {
     IntrospectionSession *(*hook)(const IntrospectionHookParams *params,
                                   Error **errp);
     /*
+     * Asks the tool to let go, with an UNHOOK event: introspection goes on
+     * until it closes the connection, and @closed is called.  0, or -ENOENT
+     * where the tool has not switched that event on or is gone.
+     */
+    int (*request_unhook)(IntrospectionSession *session);
+    /*
      * Ends @session without asking the tool: when this returns, nothing that
      * introspection had set acts on the guest any more.  @closed is not
      * called.

@@ -16,6 +16,7 @@
 #include "hw/core/cpu.h"
 #include "session.h"
 #include "vcpu.h"
+#include "vm-events.h"
 #include "../trace.h"
 
 /* Many small commands, or several of the largest, in one read. */
@@ -324,6 +325,7 @@ static IntrospectionEngine qemu_engine = {
     .commands = ENGINE_COMMANDS,
     .events = ENGINE_EVENTS,
     .hook = session_hook,
+    .request_unhook = vm_events_request_unhook,
     .unhook = session_unhook,
     .stats = session_stats,
     .waiting = introspection_vcpus_waiting,

@@ -22,14 +22,22 @@
      KVMI_GET_CPUID_FLAG | KVMI_GET_XSAVE_FLAG | \
      KVMI_PAUSE_ALL_VCPUS_FLAG | KVMI_CONTROL_VM_EVENTS_FLAG)
 #define ENGINE_EVENTS \
-    (KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG | KVMI_EVENT_PAUSE_VCPU_FLAG)
+    (KVMI_EVENT_UNHOOK_FLAG | KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG | \
+     KVMI_EVENT_PAUSE_VCPU_FLAG)
+
+/* An event of the VM itself that the tool has to answer. */
+typedef struct VMEvent {
+    bool valid;
+    uint32_t seq;
+} VMEvent;
 
 /*
  * A receiver thread reads the socket and answers VM commands; vCPU threads
  * answer their commands and send their events.  Nobody ever waits for the
  * tool to read: what the socket does not take is kept in @out, and the
  * receiver reads no further command before @out is empty.  That bounds @out:
- * each vCPU has at most one reply and one event under way.
+ * each vCPU has at most one reply and one event under way, and the VM one
+ * event.
  */
 struct IntrospectionSession {
     /* Constant. */
@@ -43,6 +51,8 @@ struct IntrospectionSession {
     /* BQL */
     bool dead;                      /* no vCPU belongs to it any more */
     bool forced;                    /* ended by QEMU, not by the tool */
+    uint32_t vm_events;             /* switched on: 1 << KVMI_EVENT_* */
+    VMEvent unhook_event;           /* not answered yet */
     IntrospectionClosedFn *closed;  /* NULL once it must not be called */
     void *opaque;
 

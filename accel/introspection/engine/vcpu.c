@@ -17,6 +17,7 @@
 #include "events.h"
 #include "session.h"
 #include "vcpu.h"
+#include "vm-events.h"
 #include "../masks.h"
 #include "../trace.h"
 
@@ -281,6 +282,7 @@ bool introspection_vcpu_queue_reply(IntrospectionSession *s,
                                     const void *payload, Error **errp)
 {
     struct kvmi_event_reply reply;
+    Error *err = NULL;
     CPUState *cpu;
 
     if (hdr->size < sizeof(reply)) {
@@ -306,6 +308,10 @@ bool introspection_vcpu_queue_reply(IntrospectionSession *s,
     }
     if (s->dead) {
         return true;
+    }
+    if (vm_events_take_reply(s, hdr, &reply, &err)) {
+        error_propagate(errp, err);
+        return !err;
     }
     error_setg(errp, "no vCPU waits for its event reply %" PRIu32, hdr->seq);
     return false;

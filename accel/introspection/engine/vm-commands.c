@@ -149,9 +149,11 @@ void vm_control_vm_events(IntrospectionSession *s,
 
     if (req->events & ~KVMI_KNOWN_VM_EVENTS) {
         err = -KVM_EINVAL;
-    } else if (req->events) {
-        /* None is implemented by this engine, so none is in its mask. */
+    } else if (req->events & ~s->events) {
         err = -KVM_EPERM;
+    } else {
+        BQL_LOCK_GUARD();
+        s->vm_events = req->events;
     }
     session_reply(s, hdr, err, NULL, 0);
 }

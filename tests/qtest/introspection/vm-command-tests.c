@@ -38,8 +38,8 @@ static void test_get_version(TestVM *vm)
         KVMI_CONTROL_CR_FLAG | KVMI_CONTROL_MSR_FLAG | KVMI_EVENT_FLAG |
         KVMI_EVENT_REPLY_FLAG | KVMI_GET_CPUID_FLAG | KVMI_GET_XSAVE_FLAG |
         KVMI_PAUSE_ALL_VCPUS_FLAG | KVMI_CONTROL_VM_EVENTS_FLAG;
-    const uint32_t events = KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG |
-        KVMI_EVENT_PAUSE_VCPU_FLAG;
+    const uint32_t events = KVMI_EVENT_UNHOOK_FLAG | KVMI_EVENT_CR_FLAG |
+        KVMI_EVENT_MSR_FLAG | KVMI_EVENT_PAUSE_VCPU_FLAG;
     struct kvmi_get_version_reply version;
 
     tool_get_version(vm->tool, &version);
@@ -582,6 +582,9 @@ static void test_pause_all_under_events(TestVM *vm)
 static void test_control_vm_events(TestVM *vm)
 {
     g_assert_cmpint(tool_control_vm_events(vm->tool, 0), ==, 0);
+    g_assert_cmpint(tool_control_vm_events(vm->tool, KVMI_EVENT_UNHOOK_FLAG),
+                    ==, 0);
+    g_assert_cmpint(tool_control_vm_events(vm->tool, 0), ==, 0);
 }
 
 static void test_control_vm_events_unknown(TestVM *vm)
@@ -652,9 +655,10 @@ static const TestCase cases[] = {
       NEEDS_RUNNING_GUEST },
     { "pause-all-vcpus/under-events", test_pause_all_under_events,
       NEEDS_RUNNING_GUEST },
-    { "control-vm-events/none", test_control_vm_events },
+    { "control-vm-events/on-and-off", test_control_vm_events },
     { "control-vm-events/unknown", test_control_vm_events_unknown },
-    { "control-vm-events/disallowed", test_control_vm_events_disallowed },
+    { "control-vm-events/disallowed", test_control_vm_events_disallowed,
+      .object = "events.0=cr" },
 };
 
 void introspection_add_vm_command_tests(const Engine *engine)
