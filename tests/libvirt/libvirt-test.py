@@ -1,0 +1,430 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A domain with introspection, managed by a real libvirtd
+#
+# Usage: QTEST_QEMU_BINARY=qemu-system-x86_64 libvirt-test.py KVMI [CASE...]
+#
+# The output is TAP.  The domain is docs/system/introspection-domain.xml, with
+# the paths of this test and a faster reconnection.  The tool is
+# the command kvmi.
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+from disk import COUNTER, make_disk
+import host as hosts
+from host import Host, Unavailable, wait_for, PATIENCE
+
+DOMAIN_XML = os.path.join(hosts.ROOT, 'docs', 'system',
+                          'introspection-domain.xml')
+NAME = 'introspected'
+QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
+KVMI = ''
+
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, *what):
+    if not condition:
+        raise Failure(' '.join(str(w) for w in what))
+
+
+def equal(have, want, what=''):
+    check(have == want, what, 'is', repr(have), 'and should be', repr(want))
+
+
+def note(text):
+    print('#', text, flush=True)
+
+
+class Setup:
+    """Directories, a QEMU that its user can run, and one or two hosts."""
+
+    def __init__(self):
+        # Short: a unix socket's path has 107 bytes at most
+        self.dir = tempfile.mkdtemp(prefix='kvmi-lv-')
+        self.user = hosts.qemu_user()
+        os.chmod(self.dir, 0o711)
+        self.hosts = {}
+        self.qemu = QEMU
+        if not self.user_can_run(QEMU):
+            self.qemu = shutil.copy(QEMU, self.path('qemu-system-x86_64'))
+        self.make_dir('images')
+        # What the documentation says: new sockets get the directory's group
+        self.make_dir('socket', 0o2750)
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def make_dir(self, name, mode=0o750):
+        path = self.path(name)
+        os.mkdir(path)
+        os.chown(path, -1, self.user.pw_gid)
+        os.chmod(path, mode)
+
+    def user_can_run(self, program):
+        if not hosts.is_system():
+            return True
+        try:
+            done = subprocess.run([program, '--version'], cwd='/',
+                                  user=self.user.pw_uid,
+                                  group=self.user.pw_gid, extra_groups=[],
+                                  stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, check=False)
+        except PermissionError:
+            return False
+        return done.returncode == 0
+
+    def host(self, name):
+        """Started when it is first needed."""
+        if name not in self.hosts:
+            path = self.path(name)
+            os.mkdir(path)
+            self.hosts[name] = Host(path, name + '.test')
+            self.hosts[name].start()
+        return self.hosts[name]
+
+    def show_logs(self):
+        for name, host in self.hosts.items():
+            for line in host.log().splitlines():
+                note(f'{name}: {line}')
+
+    def close(self):
+        for host in self.hosts.values():
+            host.stop()
+        shutil.rmtree(self.dir)
+
+
+SETUP = None
+
+
+def replace(xml, old, new):
+    equal(xml.count(old), 1, f'the number of {old} in the example')
+    return xml.replace(old, new)
+
+
+class Domain:
+    """The example, defined on a host; one at a time."""
+
+    def __init__(self, host):
+        self.host = host
+        self.sock = SETUP.path('socket/vmi.sock')
+        self.disk = SETUP.path('images/introspected.qcow2')
+        make_disk(self.disk)
+        with open(DOMAIN_XML, encoding='utf-8') as f:
+            self.xml = f.read()
+        for old, new in (
+                ('/usr/local/bin/qemu-system-x86_64', SETUP.qemu),
+                ('/var/lib/libvirt/images/introspected.qcow2', self.disk),
+                ('/run/kvmi/vmi.sock', self.sock),
+                ('reconnect-ms=1000', 'reconnect-ms=50')):
+            self.xml = replace(self.xml, old, new)
+
+    def define(self, change=lambda xml: xml):
+        path = SETUP.path('domain.xml')
+        with open(path, 'w', encoding='utf-8') as f:
+            f.write(change(self.xml))
+        self.virsh('define', path)
+
+    def virsh(self, *args):
+        return self.host.virsh(*args)
+
+    def state(self):
+        return self.virsh('domstate', NAME)
+
+    def qmp(self, command, **arguments):
+        reply = json.loads(self.virsh(
+            'qemu-monitor-command', NAME,
+            json.dumps({'execute': command, 'arguments': arguments})))
+        check('return' in reply, command, 'in QMP:', reply)
+        return reply['return']
+
+    def query(self):
+        return self.qmp('query-introspection')
+
+    def wait_state(self, state):
+        wait_for(lambda: self.query()['state'] == state,
+                 f'introspection to be {state}')
+
+    def pid(self):
+        """QEMU's, as libvirt has noted it."""
+        run = 'run/libvirt/qemu' + ('' if hosts.is_system() else '/run')
+        with open(self.host.path(f'{run}/{NAME}.pid'),
+                  encoding='ascii') as f:
+            return int(f.read())
+
+    def remove(self):
+        """Whatever has become of it."""
+        for host in SETUP.hosts.values():
+            if NAME in host.virsh('list', '--name').split():
+                host.virsh('destroy', NAME)
+            if NAME in host.virsh('list', '--all', '--name').split():
+                host.virsh('undefine', NAME, '--managed-save',
+                           '--snapshots-metadata')
+
+    # The tool
+
+    def start_tool(self, *args):
+        """It listens, and lets the domain's group connect."""
+        return subprocess.Popen([KVMI, *args[:1], '-s', self.sock, '-t',
+                                 str(PATIENCE), *args[1:]],
+                                stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, umask=0o007)
+
+    def tool(self, *args):
+        """Run it to its end."""
+        with self.start_tool(*args) as process:
+            out, err = process.communicate(timeout=PATIENCE)
+        equal(process.returncode, 0, f'the status of kvmi {args} ({err})')
+        return out
+
+    @contextlib.contextmanager
+    def trace(self):
+        """A tool that the domain is hooked by, and gets events."""
+        with self.start_tool('trace', '--json', '--cr', '3') as process:
+            try:
+                for _ in range(10):
+                    if not process.stdout.readline():
+                        raise Failure('the trace has ended: '
+                                      + process.stderr.read().decode())
+                self.wait_state('hooked')
+                yield process
+            finally:
+                process.terminate()
+                process.communicate(timeout=PATIENCE)
+
+    def counter(self):
+        return struct.unpack('<I', self.tool('read', '--raw', hex(COUNTER),
+                                             '4'))[0]
+
+    def check_alive(self):
+        """The guest has begun to count and goes on."""
+        before = self.counter()
+        wait_for(lambda: self.counter() > before, 'the guest to go on')
+
+
+@contextlib.contextmanager
+def a_domain(start=True):
+    domain = Domain(SETUP.host('a'))
+    try:
+        domain.define()
+        if start:
+            domain.virsh('start', NAME)
+        yield domain
+    finally:
+        domain.remove()
+
+
+def leave(tool):
+    """It ends by itself, because the VM has gone."""
+    tool.communicate(timeout=PATIENCE)
+    equal(tool.returncode, 4, 'exit status of the tool')
+
+
+# Cases
+
+def case_example_is_valid():
+    done = subprocess.run(['virt-xml-validate', DOMAIN_XML],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False, text=True)
+    equal(done.returncode, 0, 'virt-xml-validate ' + done.stdout)
+
+
+def case_define_start_hook():
+    with a_domain() as domain:
+        equal(domain.state(), 'running', 'the state')
+        info = domain.query()
+        equal(info['state'], 'disconnected', 'the state')
+        said = json.loads(domain.tool('info', '--json'))
+        equal(said['name'], NAME, 'the name')
+        check(f'<uuid>{said["uuid"]}</uuid>' in domain.xml, said)
+        equal(said['vcpus'], 2, 'the number of vCPUs')
+        with domain.trace():
+            info = domain.query()
+            check(info['stats']['events'] > 0, info)
+        domain.check_alive()
+
+
+def case_qemu_is_unprivileged():
+    with a_domain() as domain:
+        with open(f'/proc/{domain.pid()}/status', encoding='ascii') as f:
+            ids = [line.split()[1:] for line in f
+                   if line.startswith(('Uid:', 'Gid:'))]
+        equal(ids, [[str(SETUP.user.pw_uid)] * 4, [str(SETUP.user.pw_gid)] * 4],
+              "QEMU's user and group")
+        check('0' not in ids[0], 'QEMU runs as root')
+
+
+def case_suspend_resume():
+    with a_domain() as domain:
+        with domain.trace():
+            domain.virsh('suspend', NAME)
+            equal(domain.state(), 'paused', 'the state')
+            domain.virsh('resume', NAME)
+            equal(domain.state(), 'running', 'the state')
+        domain.check_alive()
+
+
+def case_reset():
+    with a_domain() as domain:
+        started = json.loads(domain.tool('info', '--json'))['start-time']
+        # The time has seconds.
+        wait_for(lambda: time.time() >= started + 1, 'the next second')
+        with domain.trace() as tool:
+            domain.virsh('reset', NAME)
+            leave(tool)
+        again = json.loads(domain.tool('info', '--json'))['start-time']
+        check(again > started, 'start times', started, again)
+        domain.check_alive()
+
+
+def case_managedsave_restore():
+    with a_domain() as domain:
+        with domain.trace() as tool:
+            domain.virsh('managedsave', NAME)
+            leave(tool)
+        equal(domain.state(), 'shut off', 'the state')
+        domain.virsh('start', NAME)
+        domain.check_alive()
+        with domain.trace():
+            equal(domain.state(), 'running', 'the state')
+
+
+def case_snapshot_revert():
+    with a_domain() as domain:
+        domain.check_alive()
+        with domain.trace():
+            domain.virsh('snapshot-create-as', NAME, 'one')
+        domain.check_alive()
+        domain.tool('write', '0x600', '--string', 'after the snapshot')
+        with domain.trace():
+            domain.virsh('snapshot-revert', NAME, 'one')
+        equal(domain.state(), 'running', 'the state')
+        equal(domain.tool('read', '--raw', '0x600', '4'), bytes(4),
+              'what was written after the snapshot')
+        domain.check_alive()
+
+
+def case_migrate():
+    if not hosts.can_have_names():
+        return 'two hosts with different names take root or user namespaces'
+    with a_domain() as domain:
+        other = SETUP.host('b')
+        domain.check_alive()
+        with domain.trace() as tool:
+            domain.virsh('migrate', '--live', '--unsafe', NAME, other.uri,
+                         '--migrateuri', 'tcp://127.0.0.1',
+                         '--listen-address', '127.0.0.1')
+            leave(tool)
+        equal(domain.state(), 'shut off', 'the state at the source')
+        domain.host = other
+        equal(domain.state(), 'running', 'the state at the destination')
+        domain.check_alive()
+        with domain.trace():
+            equal(domain.query()['state'], 'hooked', 'the state')
+    return None
+
+
+def case_destroy():
+    with a_domain() as domain:
+        with domain.trace() as tool:
+            domain.virsh('destroy', NAME)
+            leave(tool)
+        equal(domain.state(), 'shut off', 'the state')
+
+
+def wait_on(xml):
+    old = '"chardev": "vmi"'
+    return replace(xml, old, old + ', "wait": true')
+
+
+def case_tool_is_down():
+    """With wait=on the domain is there, and its guest waits."""
+    with a_domain(start=False) as domain:
+        domain.define(wait_on)
+        domain.virsh('start', NAME)
+        equal(domain.state(), 'running', 'the state')
+        check(domain.query()['guest-held'], 'the guest is not held')
+        domain.check_alive()
+        check(not domain.query()['guest-held'], 'the guest is held')
+
+
+def case_hotplug():
+    with a_domain() as domain:
+        domain.qmp('object-del', id='kvmi0')
+        try:
+            info = domain.query()
+            raise Failure('query-introspection without an object: ' + str(info))
+        except Failure as failure:
+            check('no introspection object' in str(failure), failure)
+        domain.qmp('object-add', **{'qom-type': 'introspection',
+                                    'id': 'kvmi1', 'chardev': 'vmi'})
+        domain.check_alive()
+        equal(domain.query()['id'], 'kvmi1', 'the object')
+
+
+CASES = [(name[5:].replace('_', '-'), function)
+         for name, function in list(globals().items())
+         if name.startswith('case_')]
+
+
+def run_case(number, name, function):
+    """Whether it passed, or was skipped with a reason."""
+    start = time.monotonic()
+    try:
+        skipped = function()
+        note(f'{time.monotonic() - start:.1f} s')
+        skipped = f' # SKIP {skipped}' if skipped else ''
+        print(f'ok {number} /kvmi/libvirt/{name}{skipped}', flush=True)
+        return True
+    except Exception as error:  # pylint: disable=broad-except
+        print(f'not ok {number} /kvmi/libvirt/{name}')
+        for line in ''.join(traceback.format_exception(error)).splitlines():
+            note(line)
+        SETUP.show_logs()
+        return False
+
+
+def main():
+    global KVMI, SETUP
+
+    if len(sys.argv) < 2 or not QEMU:
+        sys.exit('usage: QTEST_QEMU_BINARY=QEMU libvirt-test.py KVMI [CASE...]')
+    KVMI = os.path.abspath(sys.argv[1])
+    try:
+        hosts.check_available()
+    except Unavailable as reason:
+        print('1..0 # SKIP', reason)
+        return
+    cases = [c for c in CASES if not sys.argv[2:] or c[0] in sys.argv[2:]]
+    print(f'1..{len(cases)}', flush=True)
+    SETUP = Setup()
+    try:
+        try:
+            SETUP.host('a')
+        except (RuntimeError, TimeoutError) as error:
+            SETUP.show_logs()
+            sys.exit(f'Bail out! {error}')
+        results = [run_case(number, name, function)
+                   for number, (name, function) in enumerate(cases, 1)]
+    finally:
+        SETUP.close()
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == '__main__':
+    main()
