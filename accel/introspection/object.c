@@ -20,6 +20,7 @@
 Introspection *introspection;
 
 bool introspection_guest_held;
+bool introspection_present;
 
 /* A chardev that connects again by itself and whose socket has plain bytes. */
 static Chardev *find_chardev(const char *id, Error **errp)
@@ -114,6 +115,7 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     }
 
     introspection = s;
+    qatomic_set(&introspection_present, true);
     s->id = g_strdup(object_get_canonical_path_component(OBJECT(s)));
     s->commands &= s->engine->commands;
     s->events &= s->engine->events;
@@ -141,6 +143,7 @@ static void introspection_finalize(Object *obj)
         introspection_connection_stop(s);
         qemu_unregister_reset(introspection_reset, s);
         introspection = NULL;
+        qatomic_set(&introspection_present, false);
     }
     g_free(s->id);
     g_free(s->chardev);

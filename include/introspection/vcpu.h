@@ -12,6 +12,9 @@
 /* The guest waits for a tool before its first instruction.  BQL to write. */
 extern bool introspection_guest_held;
 
+/* There is an object, hooked or not.  BQL to write. */
+extern bool introspection_present;
+
 /*
  * True while introspection keeps @cpu from running guest code.  To the loops
  * such a vCPU is like a stopped one: it serves its work queue, and stop,

@@ -7,6 +7,7 @@
 #define INTROSPECTION_X86_TCG_H
 
 #include "cpu.h"
+#include "introspection/vcpu.h"
 #include "target/i386/tcg/helper-tcg.h"
 
 /*
@@ -21,6 +22,26 @@ uint64_t introspection_msr_written(CPUX86State *env, uint32_t msr,
                                    uint64_t value, uintptr_t ra);
 
 /*
+ * Called before the instruction does anything, and once nothing can refuse
+ * it.  They do not return when the tool has to be asked: the instruction
+ * comes again.
+ */
+void introspection_insn_int3(CPUX86State *env, uintptr_t ra);
+void introspection_insn_xsetbv(CPUX86State *env, uint64_t value, uintptr_t ra);
+bool introspection_insn_hypercall(CPUX86State *env, uintptr_t ra);
+
+/* The numbers that the ABI has for descriptor tables. */
+enum IntrospectionDescriptor {
+    INTROSPECTION_IDTR = 1,
+    INTROSPECTION_GDTR = 2,
+    INTROSPECTION_LDTR = 3,
+    INTROSPECTION_TR = 4,
+};
+
+/* vCPUs that report accesses to these; translated code depends on it. */
+extern unsigned introspection_descriptor_watchers;
+
+/*
  * The base answers reserved bits with an exit to the hypervisor, even where
  * there is none; #GP is what the guest expects then.
  */
@@ -31,11 +52,32 @@ static inline void introspection_refuse_cr(CPUX86State *env, uintptr_t ra)
     }
 }
 
+/* False, at compile time, where there is no machine to introspect. */
+static inline bool introspection_possible(void)
+{
+#ifdef CONFIG_USER_ONLY
+    return false;
+#else
+    return true;
+#endif
+}
+
+static inline bool introspection_hooked(CPUX86State *env)
+{
+    return introspection_possible() && unlikely(env_cpu(env)->introspection);
+}
+
+static inline bool introspection_descriptors_watched(void)
+{
+    return introspection_possible() &&
+           qatomic_read(&introspection_descriptor_watchers);
+}
+
 static inline target_ulong introspection_write_cr(CPUX86State *env, int cr,
                                                   target_ulong value,
                                                   uintptr_t ra)
 {
-    if (unlikely(env_cpu(env)->introspection)) {
+    if (introspection_hooked(env)) {
         return introspection_cr_written(env, cr, value, ra);
     }
     return value;
@@ -44,10 +86,37 @@ static inline target_ulong introspection_write_cr(CPUX86State *env, int cr,
 static inline uint64_t introspection_write_msr(CPUX86State *env, uint32_t msr,
                                                uint64_t value, uintptr_t ra)
 {
-    if (unlikely(env_cpu(env)->introspection)) {
+    if (introspection_hooked(env)) {
         return introspection_msr_written(env, msr, value, ra);
     }
     return value;
+}
+
+static inline void introspection_int3(CPUX86State *env, uintptr_t ra)
+{
+    if (introspection_hooked(env)) {
+        introspection_insn_int3(env, ra);
+    }
+}
+
+static inline void introspection_xsetbv(CPUX86State *env, uint64_t value,
+                                        uintptr_t ra)
+{
+    if (introspection_hooked(env)) {
+        introspection_insn_xsetbv(env, value, ra);
+    }
+}
+
+/*
+ * VMCALL or VMMCALL that no hypervisor in the guest has intercepted.  False
+ * where it is none of ours.
+ */
+static inline bool introspection_hypercall(CPUX86State *env, uintptr_t ra)
+{
+    if (!qatomic_read(&introspection_present)) {
+        return false;
+    }
+    return introspection_insn_hypercall(env, ra);
 }
 
 #endif

@@ -36,6 +36,12 @@ bool x86_introspection_cpuid(CPUState *cpu, uint32_t function, uint32_t index,
 
 void x86_introspection_xsave(CPUState *cpu, struct kvm_xsave *xsave);
 
+/*
+ * Whether @cpu reports accesses to descriptor tables: TCG has to translate
+ * them differently.
+ */
+void x86_introspection_watch_descriptors(CPUState *cpu, bool watch);
+
 /* Hz; 0 where it is not known */
 uint64_t x86_introspection_tsc_speed(CPUState *cpu);
 

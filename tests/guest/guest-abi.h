@@ -10,12 +10,15 @@
 #define TESTS_GUEST_ABI_H
 
 /* Physical memory, all of it mapped one to one. */
+#define GUEST_CODE16            0x8000      /* code of the 16-bit modes */
 #define GUEST_PML4_A            0x10000     /* CR3 after start-up */
 #define GUEST_PML4_B            0x11000     /* maps the same as GUEST_PML4_A */
 #define GUEST_PDPT              0x12000
 #define GUEST_PD                0x13000     /* four pages: 4 GiB by 2 MiB */
 #define GUEST_PT                0x17000     /* maps GUEST_SCRATCH by 4 KiB */
 #define GUEST_PAGE_TABLES_END   0x18000
+#define GUEST_PD32_A            0x18000     /* CR3 of GUEST_MODE_PAGED32 */
+#define GUEST_PD32_B            0x19000     /* maps the same, all of memory */
 #define GUEST_TEXT              0x100000
 #define GUEST_MAILBOXES         0x300000
 #define GUEST_VCPU_AREA_SIZE    0x4000      /* mailbox, then stacks */
@@ -39,8 +42,32 @@
 #define GUEST_DS                0x10
 #define GUEST_CS64              0x18
 #define GUEST_TSS               0x20
+#define GUEST_CS16              0x30
+#define GUEST_DS16              0x38
+#define GUEST_CS16_ROM          0x40
+#define GUEST_USER_CS64         0x4b
+#define GUEST_USER_DS           0x53
+#define GUEST_USER_CS32         0x5b
+#define GUEST_TSS32             0x60        /* of the legacy modes */
+#define GUEST_TSS32_B           0x68        /* a task to switch to */
+#define GUEST_GDT_ENTRIES       14
+
+/*
+ * Modes of OP_RUN.  Code of 16 bits is at GUEST_CODE16: in real and in
+ * virtual-8086 mode that is CS:0, else CS has base 0.
+ */
+#define GUEST_MODE_USER64       0
+#define GUEST_MODE_USER32       1
+#define GUEST_MODE_COMPAT32     2           /* kernel, of a 64-bit system */
+#define GUEST_MODE_COMPAT16     3
+#define GUEST_MODE_PROT32       4           /* from here on: legacy modes */
+#define GUEST_MODE_PAGED32      5           /* the same with paging */
+#define GUEST_MODE_PROT16       6
+#define GUEST_MODE_V86          7
+#define GUEST_MODE_REAL         8
 
 /* Interrupt vectors above the exceptions. */
+#define GUEST_VECTOR_RETURN     0x30        /* INT: the end of OP_RUN's code */
 #define GUEST_VECTOR_WAKE       0x40
 #define GUEST_VECTOR_SPURIOUS   0xff
 
@@ -55,6 +82,7 @@
 #define GUEST_MB_INSN           0xe0
 #define GUEST_MB_COUNTER        0x20
 #define GUEST_MB_RESULT         0x60
+#define GUEST_MB_VECTOR         0xa8
 #define GUEST_MB_DATA           0x400
 #define GUEST_MB_DATA_SIZE      0xc00
 
@@ -81,10 +109,16 @@
     X(LOAD_FPU, load_fpu)       /* FXRSTOR from data[], until released */   \
     X(XSAVE, xsave)             /* XSAVE of everything to data[] */         \
     X(CALL, call)               /* address -> RAX of that code */           \
+    X(RUN, run)                 /* mode, address, address of the other task */\
+                                /* -> EAX of that code */                   \
     X(CALL_LOOP, call_loop)     /* address -> last RAX; until released */   \
     X(OUT, out)                 /* port: OUT without end, until released */ \
     X(START_VCPU, start_vcpu)   /* APIC id: INIT, SIPI */                   \
     X(SEND_IPI, send_ipi)       /* APIC id, vector */                       \
+    X(INT3, int3)               /* */                                       \
+    X(INT_N, int_n)             /* 3: INT 3 in its form of two bytes */     \
+    X(XGETBV, xgetbv)           /* -> XCR0 */                               \
+    X(XSETBV, xsetbv)           /* register, value -> XCR0 read back */     \
     X(WRITE_CR_LOOP, write_cr_loop) /* cr, 2 values in turn, until released */
 
 enum GuestOp {

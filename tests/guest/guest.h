@@ -105,9 +105,19 @@ void guest_main(uint32_t apic_id);
 /* ops-asm.S */
 extern const uint8_t guest_vectors[256][16];
 extern const uint8_t guest_run_fault[];
+extern const uint8_t guest_run_done[];
 int guest_run(void (*op)(struct GuestMailbox *mb), struct GuestMailbox *mb);
 void guest_load_regs(struct GuestMailbox *mb);
 void guest_spin32(struct GuestMailbox *mb);
+
+/* modes.S, modes.c */
+extern const uint8_t guest_vectors32[][16];
+extern const uint8_t guest_vectors16[][8];
+void guest_enter(uint64_t rip, uint32_t cs, uint32_t ss, uint64_t rsp)
+    __attribute__((noreturn));
+void guest_enter_legacy(struct GuestMailbox *mb, uint32_t mode, uint64_t code)
+    __attribute__((noreturn));
+void guest_init_legacy(uint64_t *gdt);
 
 #define GUEST_OP_DECLARE(NAME, name) void op_##name(struct GuestMailbox *mb);
 GUEST_OPS(GUEST_OP_DECLARE)

@@ -41,13 +41,14 @@ struct DescriptorPointer {
                    #member)
 OFFSET_IS(counter, GUEST_MB_COUNTER);
 OFFSET_IS(result, GUEST_MB_RESULT);
+OFFSET_IS(vector, GUEST_MB_VECTOR);
 OFFSET_IS(insn_rip, GUEST_MB_INSN);
 OFFSET_IS(resume_rsp, GUEST_MB_RESUME_RSP);
 _Static_assert(sizeof(struct GuestMailbox) <= GUEST_MB_DATA, "mailbox size");
 
 static struct Gate idt[256] __attribute__((aligned(16)));
 static struct Tss tss[GUEST_MAX_VCPUS] __attribute__((aligned(16)));
-static uint64_t gdt[GUEST_MAX_VCPUS][6] __attribute__((aligned(16)));
+static uint64_t gdt[GUEST_MAX_VCPUS][GUEST_GDT_ENTRIES] __attribute__((aligned(16)));
 
 static void (*const guest_ops[])(struct GuestMailbox *) = {
 #define GUEST_OP_ENTRY(NAME, name) [OP_##NAME] = op_##name,
@@ -67,10 +68,25 @@ static struct GuestMailbox *mailbox_of_stack(const void *stack)
                                    ~(uint64_t)(GUEST_VCPU_AREA_SIZE - 1));
 }
 
+static void leave_op(const struct GuestMailbox *mb, struct TrapFrame *frame,
+                     const uint8_t *to)
+{
+    frame->rip = (uintptr_t)to;
+    frame->cs = GUEST_CS64;
+    frame->rflags = 2;
+    frame->rsp = mb->resume_rsp;
+    frame->ss = GUEST_DS;
+}
+
 void guest_trap(struct TrapFrame *frame)
 {
     struct GuestMailbox *mb = mailbox_of_stack(frame);
 
+    if (frame->vector == GUEST_VECTOR_RETURN) {
+        mb->result[0] = frame->rax;
+        leave_op(mb, frame, guest_run_done);
+        return;
+    }
     if (frame->vector >= 32 || frame->vector == 2) {
         mb->interrupt = frame->vector;
         mb->interrupts++;
@@ -86,11 +102,7 @@ void guest_trap(struct TrapFrame *frame)
     asm volatile("mov %%cr2, %0" : "=r" (mb->cr2));
     mb->exceptions++;
 
-    frame->rip = (uintptr_t)guest_run_fault;
-    frame->cs = GUEST_CS64;
-    frame->rflags = 2;
-    frame->rsp = mb->resume_rsp;
-    frame->ss = GUEST_DS;
+    leave_op(mb, frame, guest_run_fault);
 }
 
 static void init_idt(void)
@@ -102,7 +114,7 @@ static void init_idt(void)
             .offset0 = entry,
             .selector = GUEST_CS64,
             .ist = 1,
-            .type = 0x8e,
+            .type = i == 3 || i == GUEST_VECTOR_RETURN ? 0xee : 0x8e,
             .offset1 = entry >> 16,
             .offset2 = entry >> 32,
         };
@@ -127,6 +139,13 @@ static void init_segments(uint32_t vcpu)
     gdt[vcpu][GUEST_TSS / 8] = (sizeof(tss[0]) - 1) | (base & 0xffffff) << 16 |
                                0x89ull << 40 | (base >> 24 & 0xff) << 56;
     gdt[vcpu][GUEST_TSS / 8 + 1] = base >> 32;
+    gdt[vcpu][GUEST_CS16 / 8] = 0x00009b000000ffff;
+    gdt[vcpu][GUEST_DS16 / 8] = 0x000093000000ffff;
+    gdt[vcpu][GUEST_CS16_ROM / 8] = 0x00009b0f0000ffff;
+    gdt[vcpu][GUEST_USER_CS64 / 8] = 0x00affb000000ffff;
+    gdt[vcpu][GUEST_USER_DS / 8] = 0x00cff3000000ffff;
+    gdt[vcpu][GUEST_USER_CS32 / 8] = 0x00cffb000000ffff;
+    guest_init_legacy(gdt[vcpu]);
 
     asm volatile("lgdt %0\n\t"
                  "lidt %1\n\t"

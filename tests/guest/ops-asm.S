@@ -26,6 +26,8 @@ guest_run:
         movq    %rdi, %rax
         movq    %rsi, %rdi
         call    *%rax
+        .globl  guest_run_done
+guest_run_done:
         xorl    %eax, %eax
 1:      popq    %r15
         popq    %r14

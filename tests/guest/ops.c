@@ -134,6 +134,31 @@ void op_cpuid(struct GuestMailbox *mb)
     mb->result[3] = edx;
 }
 
+void op_int3(struct GuestMailbox *mb)
+{
+    ONE_INSN(mb, "int3", NO_OUTPUT);
+}
+
+void op_int_n(struct GuestMailbox *mb)
+{
+    ONE_INSN(mb, ".byte 0xcd, 3", NO_OUTPUT);
+}
+
+void op_xgetbv(struct GuestMailbox *mb)
+{
+    uint32_t eax, edx;
+
+    asm volatile("xgetbv" : "=a" (eax), "=d" (edx) : "c" (0));
+    mb->result[0] = eax | (uint64_t)edx << 32;
+}
+
+void op_xsetbv(struct GuestMailbox *mb)
+{
+    ONE_INSN(mb, "xsetbv", NO_OUTPUT, "c" ((uint32_t)mb->arg[0]),
+             "a" ((uint32_t)mb->arg[1]), "d" ((uint32_t)(mb->arg[1] >> 32)));
+    op_xgetbv(mb);
+}
+
 void op_load_regs(struct GuestMailbox *mb)
 {
     guest_load_regs(mb);

@@ -32,6 +32,10 @@ static size_t event_data_size(uint32_t event)
         return sizeof(struct kvmi_event_cr);
     case KVMI_EVENT_MSR:
         return sizeof(struct kvmi_event_msr);
+    case KVMI_EVENT_BREAKPOINT:
+        return sizeof(struct kvmi_event_breakpoint);
+    case KVMI_EVENT_DESCRIPTOR:
+        return sizeof(struct kvmi_event_descriptor);
     default:
         return 0;
     }
@@ -47,6 +51,27 @@ static size_t event_reply_data_size(uint32_t event)
     default:
         return 0;
     }
+}
+
+/* Whether the event is one of an instruction, which is to come again. */
+static bool event_has_instruction(uint32_t event)
+{
+    switch (event) {
+    case KVMI_EVENT_CR:
+    case KVMI_EVENT_MSR:
+    case KVMI_EVENT_XSETBV:
+    case KVMI_EVENT_BREAKPOINT:
+    case KVMI_EVENT_HYPERCALL:
+    case KVMI_EVENT_DESCRIPTOR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool event_has_retry(uint32_t event)
+{
+    return event == KVMI_EVENT_BREAKPOINT || event == KVMI_EVENT_DESCRIPTOR;
 }
 
 /* From here on @v waits for the tool.  @data may be NULL.  BQL held. */
@@ -105,6 +130,19 @@ static void finish(IntrospectionVCPU *v)
     introspection_vcpu_update_blocked(v);
 }
 
+/* The instruction comes again, before anything else. */
+static void execute_answered(IntrospectionVCPU *v)
+{
+    unsigned i;
+
+    for (i = 0; i < v->verdicts.n; i++) {
+        v->verdicts.of[i].used = false;
+    }
+    if (tcg_enabled()) {
+        introspection_tcg_execute_one(v->cpu);
+    }
+}
+
 static void send_due(IntrospectionVCPU *v)
 {
     IntrospectionSession *s = NULL;
@@ -116,6 +154,9 @@ static void send_due(IntrospectionVCPU *v)
     if (v->session && !v->detaching) {
         s = session_ref(v->session);
         event_prepare(v, v->due.event, &v->due.data, &msg);
+    } else if (v->verdicts.n) {
+        /* Nobody is there to ask any more, but what was answered holds. */
+        execute_answered(v);
     }
     bql_unlock();
 
@@ -139,7 +180,9 @@ void introspection_vcpu_left_guest(CPUState *cpu)
 {
     IntrospectionVCPU *v = cpu->introspection;
 
-    v->verdict.valid = false;
+    if (!v->due.valid) {
+        v->verdicts.n = 0;
+    }
     if (v->finishing) {
         finish(v);
     }
@@ -152,22 +195,21 @@ void introspection_vcpu_left_guest(CPUState *cpu)
  * The instruction of the event is to find @reply when it comes again, which
  * is before anything else, a PAUSE_VCPU event too.
  */
-static void set_verdict(IntrospectionVCPU *v, const IntrospectionWait *wait,
+static void add_verdict(IntrospectionVCPU *v, const IntrospectionWait *wait,
                         const IntrospectionEventReplyData *reply)
 {
-    if (x86_introspection_rip(v->cpu) != wait->rip) {
-        /* The tool has moved RIP: the guest goes on there. */
-        return;
+    if (v->verdicts.rip != wait->rip) {
+        v->verdicts.n = 0;
+        v->verdicts.rip = wait->rip;
     }
-    v->verdict.valid = true;
-    v->verdict.event = wait->event;
-    v->verdict.rip = wait->rip;
-    v->verdict.data = wait->data;
-    v->verdict.reply = *reply;
+    assert(v->verdicts.n < INTROSPECTION_MAX_VERDICTS);
+    v->verdicts.of[v->verdicts.n++] = (IntrospectionVerdict) {
+        .event = wait->event,
+        .data = wait->data,
+        .reply = *reply,
+    };
     v->finishing = v->stops;
-    if (tcg_enabled()) {
-        introspection_tcg_execute_one(v->cpu);
-    }
+    execute_answered(v);
 }
 
 void event_apply_reply(IntrospectionVCPU *v, IntrospectionSession *s,
@@ -194,8 +236,13 @@ void event_apply_reply(IntrospectionVCPU *v, IntrospectionSession *s,
     }
     if (head.action == KVMI_EVENT_ACTION_CRASH) {
         qemu_system_guest_panicked(NULL);
-    } else if (event_reply_data_size(head.event)) {
-        set_verdict(v, wait, &reply);
+    } else if (head.action == KVMI_EVENT_ACTION_CONTINUE &&
+               event_has_instruction(head.event) &&
+               x86_introspection_rip(v->cpu) == wait->rip) {
+        add_verdict(v, wait, &reply);
+    } else {
+        /* RETRY, or the tool has moved RIP: the guest goes on there. */
+        v->verdicts.n = 0;
     }
     event_report_stop(v);
 }
@@ -216,13 +263,12 @@ bool event_unchanged_reply(const IntrospectionWait *wait,
     switch (wait->event) {
     case KVMI_EVENT_CR:
         reply->data.cr.new_val = wait->data.cr.new_value;
-        return true;
+        break;
     case KVMI_EVENT_MSR:
         reply->data.msr.new_val = wait->data.msr.new_value;
-        return true;
-    default:
-        return false;
+        break;
     }
+    return event_has_instruction(wait->event);
 }
 
 bool event_reply_fits(const IntrospectionWait *wait,
@@ -243,7 +289,9 @@ bool event_reply_fits(const IntrospectionWait *wait,
         return false;
     }
     if (reply->action != KVMI_EVENT_ACTION_CONTINUE &&
-        reply->action != KVMI_EVENT_ACTION_CRASH) {
+        reply->action != KVMI_EVENT_ACTION_CRASH &&
+        (reply->action != KVMI_EVENT_ACTION_RETRY ||
+         !event_has_retry(reply->event))) {
         error_setg(errp, "event %" PRIu32 " has no action %" PRIu32,
                    reply->event, reply->action);
         return false;

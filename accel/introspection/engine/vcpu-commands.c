@@ -83,7 +83,7 @@ static int control_events(IntrospectionVCPU *v, IntrospectionSession *s,
     if (req->events & ~(s->events | KVMI_EVENT_PAUSE_VCPU_FLAG)) {
         return -KVM_EPERM;
     }
-    v->events = req->events;
+    introspection_vcpu_set_events(v, req->events);
     return 0;
 }
 

@@ -11,9 +11,11 @@
 #include "qemu/osdep.h"
 #include "hw/core/cpu.h"
 #include "introspection/vcpu.h"
+#include "introspection/x86.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "system/tcg.h"
 #include "events.h"
 #include "session.h"
 #include "vcpu.h"
@@ -85,10 +87,21 @@ static void run_command(IntrospectionVCPU *v, const Item *item)
     bql_lock();
 }
 
+void introspection_vcpu_set_events(IntrospectionVCPU *v, uint32_t events)
+{
+    uint32_t changed = v->events ^ events;
+
+    v->events = events;
+    if ((changed & KVMI_EVENT_DESCRIPTOR_FLAG) && tcg_enabled()) {
+        x86_introspection_watch_descriptors(
+            v->cpu, events & KVMI_EVENT_DESCRIPTOR_FLAG);
+    }
+}
+
 /* The part of introspection_vcpu_detach() that is the vCPU thread's. */
 static void detach(IntrospectionVCPU *v)
 {
-    v->events = 0;
+    introspection_vcpu_set_events(v, 0);
     v->crs = 0;
     bitmap_zero(v->msrs_low, INTROSPECTION_MSR_RANGE);
     bitmap_zero(v->msrs_high, INTROSPECTION_MSR_RANGE);
@@ -128,7 +141,7 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
             case ITEM_STOP:
                 v->stops++;
                 /* An instruction that was answered already still goes first. */
-                v->finishing |= v->verdict.valid;
+                v->finishing |= v->verdicts.n > 0;
                 break;
             case ITEM_REPORT_STOP:
                 if (v->stops_due < v->stops) {
@@ -211,6 +224,7 @@ void introspection_vcpu_remove(CPUState *cpu)
     if (!v) {
         return;
     }
+    introspection_vcpu_set_events(v, 0);
     while ((item = g_queue_pop_head(&v->inbox))) {
         if (item->type == ITEM_COMMAND) {
             session_reply(item->session, &item->hdr, -KVM_EINVAL, NULL, 0);

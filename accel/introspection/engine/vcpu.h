@@ -18,6 +18,8 @@
 typedef union IntrospectionEventData {
     struct kvmi_event_cr cr;
     struct kvmi_event_msr msr;
+    struct kvmi_event_breakpoint breakpoint;
+    struct kvmi_event_descriptor descriptor;
 } IntrospectionEventData;
 
 typedef union IntrospectionEventReplyData {
@@ -35,15 +37,27 @@ typedef struct IntrospectionWait {
     IntrospectionEventData data;
 } IntrospectionWait;
 
+/* What the tool has decided on an event. */
+typedef struct IntrospectionVerdict {
+    uint32_t event;
+    bool used;
+    IntrospectionEventData data;
+    IntrospectionEventReplyData reply;
+} IntrospectionVerdict;
+
+/* One instruction has no more events than this. */
+#define INTROSPECTION_MAX_VERDICTS 8
+
 /*
  * CPUState.introspection: made when the vCPU is first introspected, kept
  * until the vCPU goes.
  *
  * How an event works: a helper that finds one due fills @due, leaves
  * cpu_exec() and so forgets about the instruction.  introspection_vcpu_left_
- * guest() sends the event and blocks the vCPU.  The tool's reply becomes the
- * @verdict, the vCPU is unblocked, executes that one instruction again, and
- * its helper finds the verdict.
+ * guest() sends the event and blocks the vCPU.  The tool's reply becomes a
+ * verdict, the vCPU is unblocked, executes that one instruction again, and its
+ * helper finds the verdict.  Where the instruction then has a further event,
+ * the verdicts are kept for the next time.
  */
 typedef struct IntrospectionVCPU {
     /* BQL */
@@ -70,18 +84,19 @@ typedef struct IntrospectionVCPU {
         IntrospectionEventData data;
     } due;
     struct {
-        bool valid;
-        uint32_t event;
-        uint64_t rip;
-        IntrospectionEventData data;
-        IntrospectionEventReplyData reply;
-    } verdict;
+        unsigned n;                 /* 0: nothing has been answered */
+        uint64_t rip;               /* of the instruction */
+        IntrospectionVerdict of[INTROSPECTION_MAX_VERDICTS];
+    } verdicts;
 } IntrospectionVCPU;
 
 /* @s's end of the vCPU begins.  BQL held. */
 void introspection_vcpu_attach(CPUState *cpu, IntrospectionSession *s);
 /* Undo everything that @s has set, if it is @s's vCPU.  BQL held. */
 void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s);
+
+/* The complete new set.  On the vCPU's thread, BQL held. */
+void introspection_vcpu_set_events(IntrospectionVCPU *v, uint32_t events);
 
 /* What keeps @v from running may have changed.  BQL held. */
 void introspection_vcpu_update_blocked(IntrospectionVCPU *v);

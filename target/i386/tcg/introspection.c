@@ -1,5 +1,5 @@
 /*
- * Virtual machine introspection: x86 instructions under TCG
+ * Virtual machine introspection: x86 instructions that have events
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -7,40 +7,68 @@
 #include "qemu/osdep.h"
 #include "cpu.h"
 #include "exec/cpu-common.h"
+#include "exec/exec-all.h"
+#include "exec/helper-proto.h"
+#include "exec/tb-flush.h"
 #include "exec/translation-block.h"
-#include "introspection/x86.h"
 #include "introspection/x86-tcg.h"
+#include "introspection/x86.h"
 #include "tcg/tcg.h"
-#include "target/i386/tcg/helper-tcg.h"
-#include "kvmi/accel/introspection/engine/vcpu.h"
-#include "kvmi/target/i386/introspection/msr.h"
-
-#define CR3_NO_FLUSH (UINT64_C(1) << 63)
+#include "introspection.h"
 
 /*
- * The tool's verdict on this very instruction, if it is being executed again
- * after its event: alone in a translation block, so RIP is exact.  Any other
- * instruction that could have an event means that the guest took another way,
- * and makes the verdict void.
+ * Whether what is being executed is the instruction that was answered: alone
+ * in a translation block, so RIP is exact.
  */
-static bool take_verdict(IntrospectionVCPU *v, uint32_t event, uintptr_t ra)
+static bool is_answered_insn(const IntrospectionVCPU *v, uintptr_t ra)
 {
-    const TranslationBlock *tb;
+    const TranslationBlock *tb = tcg_tb_lookup(ra);
 
-    if (!v->verdict.valid) {
-        return false;
-    }
-    v->verdict.valid = false;
-    tb = tcg_tb_lookup(ra);
-    return v->verdict.event == event &&
-           v->verdict.rip == cpu_env(v->cpu)->eip &&
-           (tb->cflags & (CF_COUNT_MASK | CF_NOIRQ)) == (1 | CF_NOIRQ);
+    return tb && (tb->cflags & (CF_COUNT_MASK | CF_NOIRQ)) == (1 | CF_NOIRQ) &&
+           v->verdicts.rip == cpu_env(v->cpu)->eip;
 }
 
-/* Leave guest code before the instruction, for the tool to be asked. */
-static G_NORETURN void leave_for_event(IntrospectionVCPU *v, uint32_t event,
-                                       const IntrospectionEventData *data,
-                                       uintptr_t ra)
+static uint64_t verdict_key(const IntrospectionVerdict *verdict)
+{
+    switch (verdict->event) {
+    case KVMI_EVENT_CR:
+        return verdict->data.cr.cr;
+    case KVMI_EVENT_MSR:
+        return verdict->data.msr.msr;
+    default:
+        return 0;
+    }
+}
+
+const IntrospectionVerdict *
+introspection_take_verdict(IntrospectionVCPU *v, uint32_t event, uint64_t key,
+                           uintptr_t ra)
+{
+    unsigned i;
+
+    if (!v->verdicts.n) {
+        return NULL;
+    }
+    if (!is_answered_insn(v, ra)) {
+        /* The guest took another way. */
+        v->verdicts.n = 0;
+        return NULL;
+    }
+    for (i = 0; i < v->verdicts.n; i++) {
+        IntrospectionVerdict *verdict = &v->verdicts.of[i];
+
+        if (!verdict->used && verdict->event == event &&
+            verdict_key(verdict) == key) {
+            verdict->used = true;
+            return verdict;
+        }
+    }
+    return NULL;
+}
+
+G_NORETURN void
+introspection_leave_for_event(IntrospectionVCPU *v, uint32_t event,
+                              const IntrospectionEventData *data, uintptr_t ra)
 {
     v->due.valid = true;
     v->due.event = event;
@@ -49,98 +77,116 @@ static G_NORETURN void leave_for_event(IntrospectionVCPU *v, uint32_t event,
     cpu_loop_exit_restore(v->cpu, ra);
 }
 
-/* Whether MOV to the control register raises #GP: SDM Vol. 2, MOV. */
-static bool cr_refuses(CPUX86State *env, int cr, uint64_t value)
-{
-    uint64_t lma = env->efer & MSR_EFER_LMA;
-
-    switch (cr) {
-    case 0:
-        return (value >> 32) ||
-               ((value & CR0_PG_MASK) && !(value & CR0_PE_MASK)) ||
-               ((value & CR0_NW_MASK) && !(value & CR0_CD_MASK)) ||
-               (!(value & CR0_PG_MASK) && (env->hflags & HF_CS64_MASK)) ||
-               ((value & CR0_PG_MASK) && !(env->cr[0] & CR0_PG_MASK) &&
-                (env->efer & MSR_EFER_LME) && !(env->cr[4] & CR4_PAE_MASK));
-    case 3:
-        return lma && (value >> env_archcpu(env)->phys_bits);
-    case 4:
-        return (value & cr4_reserved_bits(env)) ||
-               ((value & (CR4_VME_MASK | CR4_PVI_MASK)) &&
-                !(env->features[FEAT_1_EDX] & CPUID_VME)) ||
-               ((value & CR4_PCIDE_MASK) &&
-                (!lma || (env->cr[3] & 0xfff) ||
-                 !(env->features[FEAT_1_ECX] & CPUID_EXT_PCID))) ||
-               (lma && !(value & CR4_PAE_MASK)) ||
-               (lma && ((value ^ env->cr[4]) & CR4_LA57_MASK));
-    default:
-        g_assert_not_reached();
-    }
-}
-
-/* CR0 has 32 bits, and ET is always set. */
-static uint64_t cr_stored(int cr, uint64_t value)
-{
-    return cr == 0 ? (uint32_t)value | CR0_ET_MASK : value;
-}
-
-target_ulong introspection_cr_written(CPUX86State *env, int cr,
-                                      target_ulong value, uintptr_t ra)
-{
-    IntrospectionVCPU *v = env_cpu(env)->introspection;
-    uint64_t keep = cr == 3 ? value & CR3_NO_FLUSH : 0;
-    IntrospectionEventData data = {
-        .cr = {
-            .cr = cr,
-            .old_value = env->cr[cr],
-            .new_value = cr_stored(cr, value & ~keep),
-        },
-    };
-    uint64_t new_val;
-
-    if (take_verdict(v, KVMI_EVENT_CR, ra) && v->verdict.data.cr.cr == cr) {
-        new_val = v->verdict.reply.cr.new_val;
-        if (cr == 3 && !(env->efer & MSR_EFER_LMA)) {
-            new_val = (uint32_t)new_val;
-        }
-        if (new_val != data.cr.new_value && cr_refuses(env, cr, new_val)) {
-            raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
-        }
-        return new_val | keep;
-    }
-    if ((v->events & KVMI_EVENT_CR_FLAG) && (v->crs & (1u << cr)) &&
-        data.cr.old_value != data.cr.new_value) {
-        leave_for_event(v, KVMI_EVENT_CR, &data, ra);
-    }
-    return value;
-}
-
-static bool msr_is_watched(IntrospectionVCPU *v, uint32_t msr)
-{
-    return (v->events & KVMI_EVENT_MSR_FLAG) &&
-           introspection_msr_can_be_watched(msr) &&
-           test_bit(introspection_msr_bit(msr), introspection_msr_map(v, msr));
-}
-
-uint64_t introspection_msr_written(CPUX86State *env, uint32_t msr,
-                                   uint64_t value, uintptr_t ra)
+/* Where the instruction that is being executed lies in guest memory. */
+static uint64_t insn_gpa(CPUX86State *env)
 {
     CPUState *cpu = env_cpu(env);
-    IntrospectionVCPU *v = cpu->introspection;
-    IntrospectionEventData data = {
-        .msr = { .msr = msr, .new_value = value },
-    };
-    uint64_t old;
+    CPUTLBEntryFull *full;
+    hwaddr page;
+    void *host;
+    vaddr pc;
 
-    if (take_verdict(v, KVMI_EVENT_MSR, ra) && v->verdict.data.msr.msr == msr) {
-        return v->verdict.reply.msr.new_val;
+    pc = env->hflags & HF_CS64_MASK ?
+         env->eip : (uint32_t)(env->segs[R_CS].base + env->eip);
+    if (probe_access_full_mmu(env, pc, 1, MMU_INST_FETCH,
+                              cpu_mmu_index(cpu, true), &host, &full)
+        & TLB_INVALID_MASK) {
+        /* Another vCPU has just made it so: what the guest's tables say. */
+        page = cpu_get_phys_page_debug(cpu, pc & TARGET_PAGE_MASK);
+    } else {
+        page = full->phys_addr;
     }
-    if (msr_is_watched(v, msr) &&
-        x86_introspection_read_msr(cpu, msr, &old) &&
-        !x86_introspection_msr_refuses(cpu, msr, value) &&
-        x86_introspection_msr_stored(cpu, msr, old, value) != old) {
-        data.msr.old_value = old;
-        leave_for_event(v, KVMI_EVENT_MSR, &data, ra);
+    return page | (pc & ~TARGET_PAGE_MASK);
+}
+
+void introspection_insn_int3(CPUX86State *env, uintptr_t ra)
+{
+    IntrospectionVCPU *v = env_cpu(env)->introspection;
+    IntrospectionEventData data = { };
+
+    if (!introspection_take_verdict(v, KVMI_EVENT_BREAKPOINT, 0, ra) &&
+        (v->events & KVMI_EVENT_BREAKPOINT_FLAG)) {
+        data.breakpoint.gpa = insn_gpa(env);
+        introspection_leave_for_event(v, KVMI_EVENT_BREAKPOINT, &data, ra);
     }
-    return value;
+}
+
+void introspection_insn_xsetbv(CPUX86State *env, uint64_t value, uintptr_t ra)
+{
+    IntrospectionVCPU *v = env_cpu(env)->introspection;
+    IntrospectionEventData data = { };
+
+    if (!introspection_take_verdict(v, KVMI_EVENT_XSETBV, 0, ra) &&
+        (v->events & KVMI_EVENT_XSETBV_FLAG) && value != env->xcr0) {
+        introspection_leave_for_event(v, KVMI_EVENT_XSETBV, &data, ra);
+    }
+}
+
+/* What a guest has in its registers to call the tool. */
+#define HYPERCALL_HVM_OP            34      /* KVM_HC_XEN_HVM_OP */
+#define HVM_OP_GUEST_REQUEST        24      /* HVMOP_guest_request_vm_event */
+
+static bool is_guest_request(const CPUX86State *env)
+{
+    if (env->hflags & HF_CS64_MASK) {
+        return env->regs[R_EAX] == HYPERCALL_HVM_OP &&
+               env->regs[R_EDI] == HVM_OP_GUEST_REQUEST &&
+               env->regs[R_ESI] == 0;
+    }
+    return (uint32_t)env->regs[R_EAX] == HYPERCALL_HVM_OP &&
+           (uint32_t)env->regs[R_EBX] == HVM_OP_GUEST_REQUEST &&
+           (uint32_t)env->regs[R_ECX] == 0;
+}
+
+bool introspection_insn_hypercall(CPUX86State *env, uintptr_t ra)
+{
+    IntrospectionVCPU *v = env_cpu(env)->introspection;
+    IntrospectionEventData data = { };
+
+    /* Answered, it is one whatever the tool has put in the registers. */
+    if (!v || !introspection_take_verdict(v, KVMI_EVENT_HYPERCALL, 0, ra)) {
+        if (!is_guest_request(env)) {
+            return false;
+        }
+        if (v && (v->events & KVMI_EVENT_HYPERCALL_FLAG)) {
+            introspection_leave_for_event(v, KVMI_EVENT_HYPERCALL, &data, ra);
+        }
+    }
+    env->regs[R_EAX] = 0;
+    return true;
+}
+
+QEMU_BUILD_BUG_ON((int)INTROSPECTION_IDTR != KVMI_DESC_IDTR);
+QEMU_BUILD_BUG_ON((int)INTROSPECTION_GDTR != KVMI_DESC_GDTR);
+QEMU_BUILD_BUG_ON((int)INTROSPECTION_LDTR != KVMI_DESC_LDTR);
+QEMU_BUILD_BUG_ON((int)INTROSPECTION_TR != KVMI_DESC_TR);
+
+unsigned introspection_descriptor_watchers;     /* BQL to write */
+
+/*
+ * What is translated from here on has the checks, and what was before goes
+ * before @cpu executes guest code again; other vCPUs see to themselves.
+ */
+void x86_introspection_watch_descriptors(CPUState *cpu, bool watch)
+{
+    unsigned n = introspection_descriptor_watchers + (watch ? 1 : -1);
+
+    qatomic_set(&introspection_descriptor_watchers, n);
+    if (watch || !n) {
+        tb_flush(watch ? cpu : first_cpu);
+    }
+}
+
+/* Only in code that was translated while somebody watched. */
+void helper_descriptor_access(CPUX86State *env, uint32_t which, uint32_t write)
+{
+    IntrospectionVCPU *v = env_cpu(env)->introspection;
+    IntrospectionEventData data = {
+        .descriptor = { .descriptor = which, .write = write },
+    };
+
+    if (v && !introspection_take_verdict(v, KVMI_EVENT_DESCRIPTOR, 0, GETPC()) &&
+        (v->events & KVMI_EVENT_DESCRIPTOR_FLAG)) {
+        introspection_leave_for_event(v, KVMI_EVENT_DESCRIPTOR, &data, GETPC());
+    }
 }

@@ -835,20 +835,6 @@ static void test_other_vcpu_runs(TestVM *vm)
 
 /* CRASH */
 
-static void expect_panicked(TestVM *vm)
-{
-    QDict *response, *status;
-
-    qtest_qmp_eventwait(vm->qts, "GUEST_PANICKED");
-    response = qtest_qmp(vm->qts, "{'execute': 'query-status'}");
-    status = qdict_get_qdict(response, "return");
-    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "guest-panicked");
-    qobject_unref(response);
-    if (vm->engine->runs) {
-        g_assert_true(vm_guest_stands_still(vm, 0));
-    }
-}
-
 static void test_crash_cr(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
@@ -859,7 +845,7 @@ static void test_crash_cr(TestVM *vm)
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
                &new_val, sizeof(new_val));
-    expect_panicked(vm);
+    vm_expect_panicked(vm);
     g_assert_false(vm_guest_is_done(vm, 0));
 }
 
@@ -873,7 +859,7 @@ static void test_crash_msr(TestVM *vm)
     event = expect_msr_event(vm, 0, MSR_LSTAR, 0, LSTAR_A);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
                &new_val, sizeof(new_val));
-    expect_panicked(vm);
+    vm_expect_panicked(vm);
     g_assert_false(vm_guest_is_done(vm, 0));
 }
 
@@ -906,7 +892,7 @@ static void test_crash_pause(TestVM *vm)
             tool_continue(vm->tool, event);
         }
     }
-    expect_panicked(vm);
+    vm_expect_panicked(vm);
 }
 
 /* The end of the connection. */

@@ -203,7 +203,15 @@ static const char engine_commands[] =
     "write-physical control-events control-cr control-msr event event-reply "
     "get-cpuid get-xsave pause-all-vcpus control-vm-events";
 
-static const char engine_events[] = "unhook cr msr pause-vcpu";
+static const char engine_events[] =
+    "unhook "
+    "cr "
+    "msr "
+    "xsetbv "
+    "breakpoint "
+    "hypercall "
+    "descriptor "
+    "pause-vcpu";
 
 static void test_query_hooked(TestVM *vm)
 {

@@ -38,6 +38,7 @@ typedef struct ToolEvent {
     union {
         struct kvmi_event_cr cr;
         struct kvmi_event_msr msr;
+        struct kvmi_event_breakpoint breakpoint;
         uint8_t bytes[512];
     } own;                      /* the structure of the event's own kind */
 } ToolEvent;

@@ -666,7 +666,13 @@ static void test_get_xsave_same(TestVM *vm)
 /* CONTROL_EVENTS */
 
 static const uint32_t implemented_events =
-    KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG | KVMI_EVENT_PAUSE_VCPU_FLAG;
+    KVMI_EVENT_CR_FLAG |
+    KVMI_EVENT_MSR_FLAG |
+    KVMI_EVENT_XSETBV_FLAG |
+    KVMI_EVENT_BREAKPOINT_FLAG |
+    KVMI_EVENT_HYPERCALL_FLAG |
+    KVMI_EVENT_DESCRIPTOR_FLAG |
+    KVMI_EVENT_PAUSE_VCPU_FLAG;
 
 static void test_control_events_sets(TestVM *vm)
 {

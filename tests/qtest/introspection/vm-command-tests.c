@@ -38,8 +38,14 @@ static void test_get_version(TestVM *vm)
         KVMI_CONTROL_CR_FLAG | KVMI_CONTROL_MSR_FLAG | KVMI_EVENT_FLAG |
         KVMI_EVENT_REPLY_FLAG | KVMI_GET_CPUID_FLAG | KVMI_GET_XSAVE_FLAG |
         KVMI_PAUSE_ALL_VCPUS_FLAG | KVMI_CONTROL_VM_EVENTS_FLAG;
-    const uint32_t events = KVMI_EVENT_UNHOOK_FLAG | KVMI_EVENT_CR_FLAG |
-        KVMI_EVENT_MSR_FLAG | KVMI_EVENT_PAUSE_VCPU_FLAG;
+    const uint32_t events = KVMI_EVENT_UNHOOK_FLAG |
+        KVMI_EVENT_CR_FLAG |
+        KVMI_EVENT_MSR_FLAG |
+        KVMI_EVENT_XSETBV_FLAG |
+        KVMI_EVENT_BREAKPOINT_FLAG |
+        KVMI_EVENT_HYPERCALL_FLAG |
+        KVMI_EVENT_DESCRIPTOR_FLAG |
+        KVMI_EVENT_PAUSE_VCPU_FLAG;
     struct kvmi_get_version_reply version;
 
     tool_get_version(vm->tool, &version);

@@ -246,6 +246,21 @@ void vm_guest_expect_exception(TestVM *vm, unsigned vcpu, unsigned vector)
                     vm_guest_get(vm, vcpu, insn_rip));
 }
 
+/* The tool has had the guest stop for good. */
+void vm_expect_panicked(TestVM *vm)
+{
+    QDict *response, *status;
+
+    qtest_qmp_eventwait(vm->qts, "GUEST_PANICKED");
+    response = qtest_qmp(vm->qts, "{'execute': 'query-status'}");
+    status = qdict_get_qdict(response, "return");
+    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "guest-panicked");
+    qobject_unref(response);
+    if (vm->engine->runs) {
+        g_assert_true(vm_guest_stands_still(vm, 0));
+    }
+}
+
 /*
  * pmemsave opens its file in the main loop, with the BQL held, and opening
  * a FIFO for writing waits for its reader.

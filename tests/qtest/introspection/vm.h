@@ -77,6 +77,8 @@ void vm_guest_wait_counting(TestVM *vm, unsigned vcpu);
 bool vm_guest_stands_still(TestVM *vm, unsigned vcpu);
 void vm_guest_expect_exception(TestVM *vm, unsigned vcpu, unsigned vector);
 
+void vm_expect_panicked(TestVM *vm);
+
 /* Wait for @condition, which must become true. */
 #define VM_WAIT_UNTIL(condition)                                            \
     do {                                                                    \
