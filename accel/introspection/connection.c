@@ -1,7 +1,10 @@
 /*
  * Virtual machine introspection: the connection to the tool
  *
- *     disconnected -> handshaking -> hooked -> disconnected
+ *     disconnected -> handshaking -> hooked -> unhooking -> disconnected
+ *
+ * "suspended" is "disconnected" with nobody let in, because the VM is paused,
+ * saved or migrated, or because its manager said so.
  *
  * The chardev connects, and connects again.  From "hooked" on the engine has
  * the socket (a duplicate of the chardev's) for itself; the chardev only
@@ -53,6 +56,25 @@ static void disconnect(Introspection *s)
     }
 }
 
+/* Told of each change of state, and with NULL of the object's end.  BQL. */
+static NotifierList state_notifiers =
+    NOTIFIER_LIST_INITIALIZER(state_notifiers);
+
+void introspection_add_state_notifier(Notifier *notifier)
+{
+    notifier_list_add(&state_notifiers, notifier);
+}
+
+/* Not where the chardev goes, because QEMU does. */
+static void hold_chardev(Introspection *s, bool hold)
+{
+    Chardev *chr = qemu_chr_fe_get_driver(&s->chr);
+
+    if (chr && OBJECT(chr)->parent) {
+        qemu_chr_socket_hold(chr, hold);
+    }
+}
+
 static void set_state(Introspection *s, IntrospectionState state,
                       const char *reason)
 {
@@ -61,8 +83,15 @@ static void set_state(Introspection *s, IntrospectionState state,
                               IntrospectionState_str(state), reason ?: "");
     s->state = state;
     s->since = g_get_real_time() / G_USEC_PER_SEC;
-    qapi_event_send_introspection_state_change(s->id, state,
-                                               reason);
+    qapi_event_send_introspection_state_change(s->id, state, reason);
+    notifier_list_notify(&state_notifiers, s);
+}
+
+/* There is no tool any more. */
+static void set_away(Introspection *s, const char *reason)
+{
+    set_state(s, s->suspended ? INTROSPECTION_STATE_SUSPENDED
+                              : INTROSPECTION_STATE_DISCONNECTED, reason);
 }
 
 static void release_guest(void)
@@ -120,7 +149,9 @@ static void handshake_failed(Introspection *s, const char *why)
                     "; the guest is held until then (wait=on)" : "");
     }
     timer_del(s->handshake_timer);
-    set_state(s, INTROSPECTION_STATE_DISCONNECTED, why);
+    g_free(s->failure);
+    s->failure = g_strdup(why);
+    set_away(s, why);
     disconnect(s);
 }
 
@@ -144,7 +175,9 @@ static void session_closed(void *opaque, IntrospectionSession *session,
         return;
     }
     s->session = NULL;
-    set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
+    s->cut = false;
+    timer_del(s->unhook_timer);
+    set_away(s, reason);
     disconnect(s);
 }
 
@@ -153,7 +186,19 @@ static void unhook(Introspection *s, const char *reason)
     IntrospectionSession *session = g_steal_pointer(&s->session);
 
     s->engine->unhook(session);
-    set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
+    s->cut = true;
+    timer_del(s->unhook_timer);
+    set_away(s, reason);
+}
+
+static void unhook_timeout_cb(void *opaque)
+{
+    Introspection *s = opaque;
+    g_autofree char *reason =
+        g_strdup_printf("the tool has not let go of the VM within %" PRIu32
+                        " s (unhook-timeout)", s->unhook_timeout);
+
+    introspection_connection_cut(s, reason);
 }
 
 static void hook(Introspection *s)
@@ -177,7 +222,9 @@ static void hook(Introspection *s)
     if (!s->session) {
         error_prepend(&err, "introspection object '%s': cannot hook the VM: ",
                       s->id);
-        set_state(s, INTROSPECTION_STATE_DISCONNECTED, error_get_pretty(err));
+        g_free(s->failure);
+        s->failure = g_strdup(error_get_pretty(err));
+        set_away(s, s->failure);
         warn_report_err(err);
         disconnect(s);
         return;
@@ -205,11 +252,17 @@ static void connection_opened(Introspection *s)
     if (s->session) {
         unhook(s, "the tool has closed the connection");
     }
+    if (s->suspended) {
+        trace_introspection_tool_refused(s->id);
+        disconnect(s);
+        return;
+    }
     if (sock->is_listen) {
         qio_net_listener_set_client_func(sock->listener, refuse_client, s,
                                          NULL);
     }
 
+    g_clear_pointer(&s->failure, g_free);
     s->answer = (IntrospectionAnswer) { };
     set_state(s, INTROSPECTION_STATE_HANDSHAKING, NULL);
     timer_mod(s->handshake_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
@@ -274,34 +327,115 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
     }
 }
 
-void introspection_connection_start(Introspection *s)
+void introspection_connection_start(Introspection *s, const char *suspended)
 {
     s->state = INTROSPECTION_STATE_DISCONNECTED;
     s->since = g_get_real_time() / G_USEC_PER_SEC;
     s->handshake_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
                                       handshake_timeout_cb, s);
+    s->unhook_timer = timer_new_ms(QEMU_CLOCK_REALTIME, unhook_timeout_cb, s);
     s->notice_timer = timer_new_ms(QEMU_CLOCK_REALTIME, notice_cb, s);
     timer_mod(s->notice_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
               NOTICE_DELAY_MS);
+    if (suspended) {
+        introspection_connection_suspend(s, suspended);
+    }
     qemu_chr_fe_set_handlers(&s->chr, chr_can_read, chr_read, chr_event, NULL,
                              s, NULL, true);
 }
 
-void introspection_connection_restart(Introspection *s, const char *reason)
+void introspection_connection_cut(Introspection *s, const char *reason)
 {
     if (s->session) {
         unhook(s, reason);
     } else if (s->state == INTROSPECTION_STATE_HANDSHAKING) {
         timer_del(s->handshake_timer);
-        set_state(s, INTROSPECTION_STATE_DISCONNECTED, reason);
+        set_away(s, reason);
     }
     disconnect(s);
 }
 
+bool introspection_connection_ask(Introspection *s, const char *reason,
+                                  Error **errp)
+{
+    assert(s->session);
+    if (s->engine->request_unhook(s->session) < 0) {
+        error_setg(errp, "the tool of introspection object '%s' cannot be "
+                   "asked to let go of the VM: it has not switched on the "
+                   "event KVMI_EVENT_UNHOOK", s->id);
+        return false;
+    }
+    if (s->state == INTROSPECTION_STATE_HOOKED) {
+        set_state(s, INTROSPECTION_STATE_UNHOOKING, reason);
+    }
+    return true;
+}
+
+void introspection_connection_ask_no_more(Introspection *s)
+{
+    if (s->state == INTROSPECTION_STATE_UNHOOKING &&
+        !timer_pending(s->unhook_timer)) {
+        set_state(s, INTROSPECTION_STATE_HOOKED,
+                  "the tool has not let go of the VM in time");
+    }
+}
+
+void introspection_connection_end(Introspection *s, const char *reason)
+{
+    if (!s->session) {
+        introspection_connection_cut(s, reason);
+    } else if (introspection_connection_ask(s, reason, NULL)) {
+        if (!timer_pending(s->unhook_timer)) {
+            timer_mod(s->unhook_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                      s->unhook_timeout * 1000LL);
+        }
+    } else {
+        g_autofree char *why =
+            g_strdup_printf("%s, and the tool has not switched on the event "
+                            "KVMI_EVENT_UNHOOK", reason);
+
+        introspection_connection_cut(s, why);
+    }
+}
+
+void introspection_connection_suspend(Introspection *s, const char *reason)
+{
+    if (s->suspended) {
+        return;
+    }
+    s->suspended = true;
+    hold_chardev(s, true);
+    if (s->state == INTROSPECTION_STATE_HANDSHAKING) {
+        introspection_connection_cut(s, reason);
+    } else if (s->state == INTROSPECTION_STATE_DISCONNECTED) {
+        set_state(s, INTROSPECTION_STATE_SUSPENDED, reason);
+    }
+}
+
+void introspection_connection_resume(Introspection *s)
+{
+    if (!s->suspended) {
+        return;
+    }
+    s->suspended = false;
+    if (s->state == INTROSPECTION_STATE_SUSPENDED) {
+        set_state(s, INTROSPECTION_STATE_DISCONNECTED, NULL);
+    }
+    hold_chardev(s, false);
+}
+
+void introspection_connection_hurry(Introspection *s)
+{
+    hold_chardev(s, s->suspended);
+}
+
 void introspection_connection_stop(Introspection *s)
 {
-    introspection_connection_restart(s, "the introspection object was removed");
+    introspection_connection_cut(s, "the introspection object was removed");
+    hold_chardev(s, false);
+    notifier_list_notify(&state_notifiers, NULL);
     timer_free(s->handshake_timer);
+    timer_free(s->unhook_timer);
     timer_free(s->notice_timer);
     qemu_chr_fe_deinit(&s->chr, false);
     release_guest();

@@ -15,6 +15,7 @@
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "introspection.h"
+#include "lifecycle.h"
 #include "masks.h"
 
 Introspection *introspection;
@@ -73,7 +74,7 @@ static void introspection_reset(void *opaque)
     Introspection *s = opaque;
 
     note_start_time(s);
-    introspection_connection_restart(s, "the VM was reset");
+    introspection_connection_cut(s, "the VM was reset");
 }
 
 /* Only before the first instruction. */
@@ -122,7 +123,8 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     hold_guest(s);
     note_start_time(s);
     qemu_register_reset_nosnapshotload(introspection_reset, s);
-    introspection_connection_start(s);
+    introspection_lifecycle_start();
+    introspection_connection_start(s, introspection_suspended_because(s));
 }
 
 static void introspection_instance_init(Object *obj)
@@ -140,11 +142,13 @@ static void introspection_finalize(Object *obj)
     Introspection *s = INTROSPECTION(obj);
 
     if (introspection == s) {
+        introspection_lifecycle_stop();
         introspection_connection_stop(s);
         qemu_unregister_reset(introspection_reset, s);
         introspection = NULL;
         qatomic_set(&introspection_present, false);
     }
+    g_free(s->failure);
     g_free(s->id);
     g_free(s->chardev);
 }

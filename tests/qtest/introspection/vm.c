@@ -6,8 +6,11 @@
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
 #include <sys/stat.h>
+#include "qapi/error.h"
+#include "qemu/sockets.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
+#include "tests/qtest/libqmp.h"
 #include "vm.h"
 
 /* Life. */
@@ -315,6 +318,23 @@ void vm_wait_state(TestVM *vm, const char *state)
     VM_WAIT_UNTIL(has_state(vm, state));
 }
 
+/* The same while the monitor is busy with another command. */
+void vm_wait_state_event(TestVM *vm, const char *state)
+{
+    for (;;) {
+        QDict *event = qtest_qmp_eventwait_ref(vm->qts,
+                                               "INTROSPECTION_STATE_CHANGE");
+        const char *now = qdict_get_str(qdict_get_qdict(event, "data"),
+                                        "state");
+        bool match = g_str_equal(now, state);
+
+        qobject_unref(event);
+        if (match) {
+            break;
+        }
+    }
+}
+
 /* How many vCPUs wait for the tool. */
 unsigned vm_waiting_vcpus(TestVM *vm)
 {
@@ -323,4 +343,34 @@ unsigned vm_waiting_vcpus(TestVM *vm)
 
     qobject_unref(info);
     return n;
+}
+
+/* A second QMP monitor. */
+
+int vm_monitor_connect(const char *path)
+{
+    int fd = unix_connect(path, &error_abort);
+    QDict *message = qmp_fd_receive(fd);            /* the greeting */
+
+    g_assert_true(qdict_haskey(message, "QMP"));
+    qobject_unref(message);
+    vm_monitor_command(fd, "{'execute': 'qmp_capabilities'}");
+    return fd;
+}
+
+/* Events that come before the answer are dropped. */
+void vm_monitor_command(int fd, const char *command)
+{
+    QDict *response;
+
+    qmp_fd_send_raw(fd, "%s", command);
+    for (;;) {
+        response = qmp_fd_receive(fd);
+        if (!qdict_haskey(response, "event")) {
+            break;
+        }
+        qobject_unref(response);
+    }
+    g_assert_true(qdict_haskey(response, "return"));
+    qobject_unref(response);
 }

@@ -96,9 +96,14 @@ void vm_expect_panicked(TestVM *vm);
 void vm_block_main_loop(TestVM *vm);
 void vm_unblock_main_loop(TestVM *vm);
 
+/* A second QMP monitor, by its socket. */
+int vm_monitor_connect(const char *path);
+void vm_monitor_command(int fd, const char *command);
+
 /* QMP. */
 QDict *vm_query_introspection(TestVM *vm);
 void vm_wait_state(TestVM *vm, const char *state);
+void vm_wait_state_event(TestVM *vm, const char *state);
 unsigned vm_waiting_vcpus(TestVM *vm);
 
 #endif /* TESTS_INTROSPECTION_VM_H */
