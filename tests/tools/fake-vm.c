@@ -4,6 +4,7 @@
  */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,11 +21,13 @@ static void *vm_thread(void *opaque)
 
 FakeVM *fake_vm_new(FakeScript *script, size_t piece, void *opaque)
 {
+    static int vms;
     FakeVM *vm = g_new0(FakeVM, 1);
     int fds[2];
     size_t i;
 
     g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    vm->number = g_atomic_int_add(&vms, 1);
     vm->fd = fds[0];
     vm->client_fd = fds[1];
     vm->script = script;
@@ -50,10 +53,31 @@ void fake_vm_free(FakeVM *vm)
     g_free(vm);
 }
 
+/*
+ * What a VM says in a case is what a fuzzer begins with: one file for each VM,
+ * in the directory that KVMI_FAKE_VM_RECORD names.
+ */
+static void record(const FakeVM *vm, const void *buf, size_t size)
+{
+    const char *directory = g_getenv("KVMI_FAKE_VM_RECORD");
+    g_autofree char *path = NULL;
+    FILE *file;
+
+    if (!directory) {
+        return;
+    }
+    path = g_strdup_printf("%s/%u", directory, vm->number);
+    file = fopen(path, "a");
+    g_assert_nonnull(file);
+    g_assert_cmpuint(fwrite(buf, 1, size, file), ==, size);
+    g_assert_cmpint(fclose(file), ==, 0);
+}
+
 void fake_send(FakeVM *vm, const void *buf, size_t size)
 {
     const uint8_t *p = buf;
 
+    record(vm, buf, size);
     while (size) {
         size_t n = vm->piece ? MIN(size, vm->piece) : size;
         ssize_t sent = send(vm->fd, p, n, MSG_NOSIGNAL);

@@ -23,6 +23,7 @@ typedef struct FakeVM FakeVM;
 typedef void FakeScript(FakeVM *vm);
 
 struct FakeVM {
+    unsigned number;            /* of its record, see fake-vm.c */
     int fd;                     /* the VM's end */
     int client_fd;              /* for kvmi_client_new_from_fd() */
     GThread *thread;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include "qemu/atomic.h"
 #include "qemu/bswap.h"
 #include "tool.h"
 
@@ -17,10 +18,38 @@ typedef struct ToolMessage {
 struct Tool {
     int listener;
     int fd;
+    unsigned connection;        /* the number of its record */
     uint32_t seq;
     GQueue *replies;            /* received while waiting for something else */
     GQueue *events;
 };
+
+/*
+ * What a tool says in a case is what a fuzzer begins with: one file for each
+ * connection, in the directory that QTEST_INTROSPECTION_RECORD names.
+ */
+static void record(const Tool *tool, const void *bytes, size_t size)
+{
+    const char *directory = g_getenv("QTEST_INTROSPECTION_RECORD");
+    g_autofree char *path = NULL;
+    FILE *file;
+
+    if (!directory) {
+        return;
+    }
+    path = g_strdup_printf("%s/%d-%u", directory, getpid(), tool->connection);
+    file = fopen(path, "a");
+    g_assert_nonnull(file);
+    g_assert_cmpuint(fwrite(bytes, 1, size, file), ==, size);
+    g_assert_cmpint(fclose(file), ==, 0);
+}
+
+static unsigned next_connection(void)
+{
+    static int connections;
+
+    return qatomic_fetch_inc(&connections);
+}
 
 /* Connection. */
 
@@ -80,6 +109,7 @@ void tool_connect(Tool *tool, const char *path)
     struct sockaddr_un address;
 
     g_assert_cmpint(tool->fd, ==, -1);
+    tool->connection = next_connection();
     tool->fd = unix_socket(path, &address);
     while (connect(tool->fd, (struct sockaddr *)&address,
                    sizeof(address)) < 0) {
@@ -128,6 +158,7 @@ void tool_accept(Tool *tool)
     g_assert_true(tool_wait_connection(tool, TOOL_LIMIT_MS));
     tool->fd = accept4(tool->listener, NULL, NULL, SOCK_CLOEXEC);
     g_assert_cmpint(tool->fd, >=, 0);
+    tool->connection = next_connection();
 }
 
 void tool_close(Tool *tool)
@@ -151,6 +182,7 @@ void tool_send_bytes(Tool *tool, const void *bytes, size_t size)
 {
     size_t sent = 0;
 
+    record(tool, bytes, size);
     while (sent < size) {
         ssize_t n = RETRY_ON_EINTR(send(tool->fd, (const char *)bytes + sent,
                                         size - sent, MSG_NOSIGNAL));

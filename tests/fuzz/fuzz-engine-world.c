@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What QEMU's engine finds around it when it is fuzzed: two vCPUs, RAM and a
+ * tool, all in one thread
+ *
+ * The receiver "thread" is a call.  Where it waits, in poll(), everything else
+ * gets its turn: the tool reads, vCPUs do their work and run the guest, which
+ * has an event whenever one is on.
+ */
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "block/aio.h"
+#include "exec/address-spaces.h"
+#include "exec/memory.h"
+#include "hw/core/cpu.h"
+#include "introspection/tcg.h"
+#include "introspection/vcpu.h"
+#include "introspection/x86.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/rcu.h"
+#include "qemu/sockets.h"
+#include "qemu/units.h"
+#include "system/runstate.h"
+#include "system/tcg.h"
+#include "kvmi/accel/introspection/engine/session.h"
+#include "kvmi/accel/introspection/engine/vcpu.h"
+#include "fuzz-engine-world.h"
+
+#define VCPUS 2
+#define RAM_SIZE (64 * KiB)
+#define ROM_END (RAM_SIZE + 8 * KiB)
+
+typedef struct Work {
+    CPUState *cpu;
+    run_on_cpu_func func;
+    run_on_cpu_data data;
+} Work;
+
+static struct {
+    WorldPlan plan;
+    unsigned polls;
+    int tool_fd;
+    GByteArray *output;
+    GQueue work;                    /* of Work */
+    QEMUBHFunc *bh;
+    void *bh_opaque;
+    CPUState *cpus[VCPUS];
+    uint64_t rip[VCPUS];
+    unsigned guest_events;
+} world;
+
+IntrospectionEngine *world_engine;
+CPUTailQ cpus_queue = QTAILQ_HEAD_INITIALIZER(cpus_queue);
+AddressSpace address_space_memory;
+bool tcg_allowed = true;
+bool introspection_guest_held;
+
+void introspection_engine_register(IntrospectionEngine *engine)
+{
+    world_engine = engine;
+}
+
+/* The BQL is asked for, and only asked for, by who does not have it. */
+
+static bool bql_held;
+
+bool bql_locked(void)
+{
+    return bql_held;
+}
+
+void bql_lock_impl(const char *file, int line)
+{
+    g_assert(!bql_held);
+    bql_held = true;
+}
+
+void bql_unlock(void)
+{
+    g_assert(bql_held);
+    bql_held = false;
+}
+
+/* vCPUs */
+
+CPUState *qemu_get_cpu(int index)
+{
+    return index < VCPUS ? world.cpus[index] : NULL;
+}
+
+void cpu_exit(CPUState *cpu)
+{
+}
+
+void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func,
+                      run_on_cpu_data data)
+{
+    Work *work = g_new(Work, 1);
+
+    *work = (Work) { .cpu = cpu, .func = func, .data = data };
+    g_queue_push_tail(&world.work, work);
+}
+
+static void do_work(void)
+{
+    Work *work;
+
+    while ((work = g_queue_pop_head(&world.work))) {
+        bql_lock();
+        work->func(work->cpu, work->data);
+        bql_unlock();
+        g_free(work);
+    }
+}
+
+/* The guest's next instruction is one that has an event, if any does. */
+static void run_guest(CPUState *cpu)
+{
+    IntrospectionVCPU *v = cpu->introspection;
+    uint32_t events = v->events & ~KVMI_EVENT_PAUSE_VCPU_FLAG;
+
+    introspection_vcpu_enters_guest(cpu);
+    if (v->verdict.valid) {
+        /* carries out what the tool has answered */
+        world.rip[cpu->cpu_index]++;
+    } else if (events) {
+        unsigned skip = world.guest_events++ % ctpop32(events);
+
+        while (skip--) {
+            events &= events - 1;
+        }
+        v->due.event = ctz32(events);
+        memset(&v->due.data, 0, sizeof(v->due.data));
+        v->due.valid = true;
+    }
+    introspection_vcpu_left_guest(cpu);
+}
+
+static void run_vcpus(void)
+{
+    do_work();
+    for (unsigned i = 0; i < VCPUS; i++) {
+        CPUState *cpu = world.cpus[i];
+
+        if (cpu->introspection && !introspection_vcpu_held(cpu)) {
+            run_guest(cpu);
+        }
+    }
+}
+
+static void add_vcpu(unsigned index)
+{
+    CPUState *cpu = g_new0(CPUState, 1);
+
+    cpu->cpu_index = index;
+    cpu->created = true;
+    world.cpus[index] = cpu;
+    QTAILQ_INSERT_TAIL(&cpus_queue, cpu, node);
+}
+
+static void remove_vcpu(unsigned index)
+{
+    CPUState *cpu = world.cpus[index];
+    IntrospectionVCPU *v = cpu->introspection;
+
+    if (v) {
+        g_assert(!cpu->introspection_blocked);
+        g_assert(!v->session);
+        g_assert(!v->detaching);
+        g_assert(!v->events);
+        g_assert(!v->due.valid);
+        g_assert(g_queue_is_empty(&v->inbox));
+        bql_lock();
+        introspection_vcpu_remove(cpu);
+        bql_unlock();
+    }
+    QTAILQ_REMOVE(&cpus_queue, cpu, node);
+    g_free(cpu);
+    world.cpus[index] = NULL;
+}
+
+/* Their state, as target/i386/introspection/ has it */
+
+void x86_introspection_event_state(CPUState *cpu, struct kvmi_event *event)
+{
+    event->regs.rip = x86_introspection_rip(cpu);
+}
+
+uint8_t x86_introspection_mode(CPUState *cpu)
+{
+    return 8;
+}
+
+uint64_t x86_introspection_rip(CPUState *cpu)
+{
+    return world.rip[cpu->cpu_index];
+}
+
+void x86_introspection_get_regs(CPUState *cpu, struct kvm_regs *regs)
+{
+    regs->rip = x86_introspection_rip(cpu);
+}
+
+void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs)
+{
+    sregs->cr3 = 0x1000;
+}
+
+void x86_introspection_set_regs(CPUState *cpu, const struct kvm_regs *regs)
+{
+    world.rip[cpu->cpu_index] = regs->rip;
+}
+
+bool x86_introspection_read_msr(CPUState *cpu, uint32_t msr, uint64_t *value)
+{
+    *value = msr;
+    return msr != 0x123;
+}
+
+bool x86_introspection_cpuid(CPUState *cpu, uint32_t function, uint32_t index,
+                             struct kvmi_get_cpuid_reply *leaf)
+{
+    *leaf = (struct kvmi_get_cpuid_reply) { .eax = function, .ebx = index };
+    return function <= 0x16;
+}
+
+void x86_introspection_xsave(CPUState *cpu, struct kvm_xsave *xsave)
+{
+    memset(xsave->region, 0, sizeof(xsave->region));
+}
+
+uint64_t x86_introspection_tsc_speed(CPUState *cpu)
+{
+    return 1000000000;
+}
+
+void introspection_tcg_execute_one(CPUState *cpu)
+{
+}
+
+void qemu_system_guest_panicked(GuestPanicInformation *info)
+{
+}
+
+/* RAM, then ROM, then nothing */
+
+static uint8_t memory[ROM_END];
+static MemoryRegion system_memory;
+static MemoryRegion ram = { .ram = true };
+static MemoryRegion rom = { .rom_device = true, .romd_mode = true };
+
+MemoryRegion *get_system_memory(void)
+{
+    return &system_memory;
+}
+
+MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
+                                       uint64_t size)
+{
+    MemoryRegionSection section = { };
+    uint64_t end = addr < RAM_SIZE ? RAM_SIZE : ROM_END;
+
+    g_assert(size);
+    if (addr < ROM_END) {
+        section.mr = end == RAM_SIZE ? &ram : &rom;
+        section.offset_within_address_space = addr;
+        section.size = int128_make64(MIN(size, end - addr));
+    }
+    return section;
+}
+
+void memory_region_ref(MemoryRegion *mr)
+{
+}
+
+void memory_region_unref(MemoryRegion *mr)
+{
+}
+
+bool memory_region_is_ram_device(MemoryRegion *mr)
+{
+    return false;
+}
+
+MemTxResult address_space_read_full(AddressSpace *as, hwaddr addr,
+                                    MemTxAttrs attrs, void *buf, hwaddr len)
+{
+    g_assert(addr < ROM_END && len <= ROM_END - addr);
+    memcpy(buf, memory + addr, len);
+    return MEMTX_OK;
+}
+
+MemTxResult address_space_write(AddressSpace *as, hwaddr addr,
+                                MemTxAttrs attrs, const void *buf, hwaddr len)
+{
+    g_assert(addr < RAM_SIZE && len <= RAM_SIZE - addr);
+    memcpy(memory + addr, buf, len);
+    return MEMTX_OK;
+}
+
+/* The main loop: one bottom half, that of the end of a session */
+
+AioContext *__wrap_qemu_get_aio_context(void);
+void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
+                                         void *opaque, const char *name);
+
+AioContext *__wrap_qemu_get_aio_context(void)
+{
+    return NULL;
+}
+
+void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
+                                         void *opaque, const char *name)
+{
+    g_assert(!world.bh);
+    world.bh = cb;
+    world.bh_opaque = opaque;
+}
+
+static void run_bh(void)
+{
+    QEMUBHFunc *bh = g_steal_pointer(&world.bh);
+
+    if (bh) {
+        bql_lock();
+        bh(world.bh_opaque);
+        bql_unlock();
+    }
+}
+
+/* QEMU's side of the manager's decision to end introspection */
+static void unhook(void)
+{
+    IntrospectionSession *session = NULL;
+    CPUState *cpu;
+
+    bql_lock();
+    CPU_FOREACH(cpu) {
+        IntrospectionVCPU *v = cpu->introspection;
+
+        session = v && v->session ? v->session : session;
+    }
+    if (session) {
+        world_engine->unhook(session);
+    }
+    bql_unlock();
+}
+
+/* The tool reads all that there is. */
+static void drain(void)
+{
+    uint8_t buf[16 * KiB];
+    ssize_t n;
+
+    while ((n = read(world.tool_fd, buf, sizeof(buf))) > 0) {
+        g_byte_array_append(world.output, buf, n);
+    }
+}
+
+/* What the linker puts in the place of the functions of these names */
+
+int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
+ssize_t __real_recv(int fd, void *buf, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags);
+void __real_qemu_sem_wait(QemuSemaphore *sem);
+void __wrap_qemu_sem_wait(QemuSemaphore *sem);
+void __real_qemu_thread_create(QemuThread *thread, const char *name,
+                               void *(*start)(void *), void *arg, int mode);
+void __wrap_qemu_thread_create(QemuThread *thread, const char *name,
+                               void *(*start)(void *), void *arg, int mode);
+
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    unsigned number = world.polls++;
+
+    g_assert(!bql_held);
+    drain();
+    if (!(world.plan.lazy & (1u << number % 8))) {
+        run_vcpus();
+    }
+    if (world.plan.unhook_at && world.plan.unhook_at == number) {
+        unhook();
+    }
+    drain();
+    return __real_poll(fds, n, timeout);
+}
+
+ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
+{
+    return __real_recv(fd, buf,
+                       world.plan.piece ? MIN(size, world.plan.piece) : size,
+                       flags);
+}
+
+void __wrap_qemu_sem_wait(QemuSemaphore *sem)
+{
+    g_assert(!bql_held);
+    do_work();
+    __real_qemu_sem_wait(sem);
+}
+
+void __wrap_qemu_thread_create(QemuThread *thread, const char *name,
+                               void *(*start)(void *), void *arg, int mode)
+{
+    if (strcmp(name, "introspection")) {
+        __real_qemu_thread_create(thread, name, start, arg, mode);
+        return;
+    }
+    /* It is started with the BQL held, and does not have it itself. */
+    bql_unlock();
+    start(arg);
+    bql_lock();
+}
+
+/* The only thread is registered already. */
+void __wrap_rcu_register_thread(void);
+void __wrap_rcu_unregister_thread(void);
+
+void __wrap_rcu_register_thread(void)
+{
+}
+
+void __wrap_rcu_unregister_thread(void)
+{
+}
+
+/* "The tool broke the protocol", some thousand times a second */
+void __wrap_warn_report(const char *fmt, ...);
+
+void __wrap_warn_report(const char *fmt, ...)
+{
+}
+
+/* Beginning and end */
+
+int world_begin(const WorldPlan *plan, const void *stream, size_t size)
+{
+    int fds[2];
+
+    memset(&world, 0, sizeof(world));
+    world.plan = *plan;
+    world.output = g_byte_array_new();
+    g_queue_init(&world.work);
+    for (unsigned i = 0; i < VCPUS; i++) {
+        add_vcpu(i);
+    }
+    g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    world.tool_fd = fds[0];
+    qemu_socket_set_nonblock(world.tool_fd);
+    g_assert(!size || send(world.tool_fd, stream, size, 0) == size);
+    shutdown(world.tool_fd, SHUT_WR);
+    return fds[1];
+}
+
+void world_end(void)
+{
+    run_vcpus();
+    run_bh();
+    do_work();
+    drain();
+    for (unsigned i = 0; i < VCPUS; i++) {
+        remove_vcpu(i);
+    }
+    g_assert(g_queue_is_empty(&world.work));
+    g_byte_array_unref(world.output);
+    close(world.tool_fd);
+}
+
+GByteArray *world_output(void)
+{
+    drain();
+    return world.output;
+}
