@@ -18,6 +18,14 @@ check-base:
 	@scripts/build check
 	@scripts/check --base
 
+check-kernel:
+	@scripts/build check
+	@scripts/check --kernel
+
+check-kernel-debug:
+	@scripts/build check kernel-debug
+	@scripts/check --kernel-debug
+
 bench:
 	@scripts/build check
 	@tests/bench/bench
@@ -42,6 +50,8 @@ help:
 	@echo "make demo        boot a Linux guest and look into it from outside"
 	@echo "make check       run the tests, and some of QEMU's own"
 	@echo "make check-base  run all of QEMU's own tests for x86 machines"
+	@echo "make check-kernel        run the tests of the kernel's engine only"
+	@echo "make check-kernel-debug  build a kernel that checks itself, and run them in it"
 	@echo "make bench       measure how fast introspection is, as ratios"
 	@echo "make docs        build the manual (takes Sphinx)"
 	@echo "make install     install, after ./configure --prefix=... && make"
@@ -50,4 +60,4 @@ help:
 	@echo "All of them install missing Debian packages by themselves, as root or"
 	@echo "with sudo, fetch QEMU 10.0 and build it. Options: ./configure --help."
 
-.PHONY: all demo check check-base bench docs install clean distclean help
+.PHONY: all demo check check-base check-kernel check-kernel-debug bench docs install clean distclean help

@@ -70,3 +70,22 @@ os_release()
 {
     ( . "${KVMI_OS_RELEASE:-/etc/os-release}" 2>/dev/null && eval "echo \"\${$1-}\"" )
 }
+
+# The Debian release to fetch ordinary packages from that are not installed but
+# run somewhere: this machine's own, else the one whose QEMU is the base.
+debian_suite()
+{
+    case $(os_release VERSION_CODENAME) in
+    bookworm) echo bookworm ;;
+    *) echo trixie ;;
+    esac
+}
+
+# The one to fetch Linux from: 6.12 for all of them.
+debian_kernel_suite()
+{
+    case $(os_release VERSION_CODENAME) in
+    bookworm) echo bookworm-backports ;;
+    *) echo trixie ;;
+    esac
+}

@@ -25,7 +25,8 @@ const IntrospectionEngine *introspection_engine_find(Error **errp)
 
     QSLIST_FOREACH(engine, &engines, next) {
         if (g_strv_contains(engine->accels, accel)) {
-            return engine;
+            return !engine->available || engine->available(errp) ? engine
+                                                                 : NULL;
         }
     }
 

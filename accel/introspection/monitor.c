@@ -38,8 +38,11 @@ IntrospectionInfo *qmp_query_introspection(Error **errp)
     }
     info->commands = introspection_commands_from_mask(s->commands);
     info->events = introspection_events_from_mask(s->events);
-    if (s->session) {
+    if (s->session && s->engine->stats) {
         info->stats = s->engine->stats(s->session);
+    }
+    info->has_waiting_vcpus = s->engine->waiting != NULL;
+    if (s->session && s->engine->waiting) {
         info->waiting_vcpus = s->engine->waiting(s->session);
     }
     return info;

@@ -40,10 +40,15 @@ struct IntrospectionEngine {
     IntrospectionEngineType type;
     const char *const *accels;      /* QOM types, NULL at the end */
 
-    /* What is implemented, as masks. */
+    /*
+     * What is implemented, as masks; where QEMU cannot know it, all that the
+     * protocol has.
+     */
     uint32_t commands;
     uint32_t events;
 
+    /* Can it be had here?  False and an error if not; NULL: always. */
+    bool (*available)(Error **errp);
     /* Takes over @params->fd, also when it fails; NULL then. */
     IntrospectionSession *(*hook)(const IntrospectionHookParams *params,
                                   Error **errp);
@@ -59,7 +64,10 @@ struct IntrospectionEngine {
      * called.
      */
     void (*unhook)(IntrospectionSession *session);
-    /* Counts since hook(), and who waits for the tool; the caller frees. */
+    /*
+     * Counts since hook(), and who waits for the tool; the caller frees.
+     * NULL: QEMU cannot know it.
+     */
     IntrospectionStats *(*stats)(IntrospectionSession *session);
     IntrospectionWaitingVcpuList *(*waiting)(IntrospectionSession *session);
 

@@ -40,6 +40,13 @@ static const Engine engines[] = {
         .available = "qtest",
         .accel = "qtest",
         .cpu = "qemu64",
+    }, {
+        .name = "kvm",
+        .available = "kvm",
+        .accel = "kvm",
+        .cpu = "max",
+        .runs = true,
+        .on_request = true,
     },
 };
 
@@ -105,7 +112,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < G_N_ELEMENTS(engines); i++) {
         const Engine *engine = &engines[i];
 
-        if (only && !g_str_equal(only, engine->name)) {
+        if (only ? !g_str_equal(only, engine->name) : engine->on_request) {
             continue;
         }
         if (!qtest_has_accel(engine->available)) {

@@ -15,7 +15,7 @@
 #define CR4_DE                  (1 << 3)
 #define CR4_LA57                (1 << 12)
 #define CR4_PCIDE               (1 << 17)
-#define CR4_RESERVED            (1ULL << 63)
+#define CR4_RESERVED            (1ULL << 31)
 
 #define MSR_APICBASE            0x0000001b
 #define MSR_SYSENTER_ESP        0x00000175

@@ -70,7 +70,7 @@ static void test_refusals(TestVM *vm)
         uint64_t arg[2];
     } refused[] = {
         { "CR4.LA57", OP_WRITE_CR, { 4, 0x40620 | 1 << 12 } },
-        { "CR4 reserved bit", OP_WRITE_CR, { 4, 0x40620 | 1ULL << 63 } },
+        { "CR4 reserved bit", OP_WRITE_CR, { 4, 0x40620 | 1ULL << 31 } },
         { "APICBASE reserved", OP_WRMSR, { 0x1b, UINT64_MAX } },
     };
 

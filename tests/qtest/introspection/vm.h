@@ -25,6 +25,7 @@ typedef struct Engine {
     const char *accel;          /* -accel */
     const char *cpu;            /* -cpu */
     bool runs;                  /* it executes guest code */
+    bool on_request;            /* takes more than this machine has */
 } Engine;
 
 typedef struct TestVM {

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The series of patches for Linux, and Linux's sources, for the scripts that
+# deal with the kernel's engine. Sourced after common.sh.
+
+kernel_dir=$base_dir/kernel
+patches_dir=$root/linux-headers/patches
+
+# Names in linux-headers/patches/series, comments and empty lines left out.
+kernel_series()
+{
+    [ -e "$patches_dir/series" ] || return 0
+    sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$patches_dir/series"
+}
+
+# All files that the series touches but for those that it creates: these must
+# be in Linux.
+kernel_series_base_files()
+{
+    kernel_series | while read -r name; do
+        awk '
+            /^diff --git / { file = substr($4, 3); created = 0 }
+            /^new file mode / { created = 1 }
+            /^index / { print (created ? "new" : "old"), file }
+        ' "$patches_dir/$name"
+    done | awk '!seen[$2]++ && $1 == "old" { print $2 }'
+}
+
+# linux_extract SOURCE DIR PATH...: the paths out of a Linux tree or tarball.
+linux_extract()
+{
+    local source=$1 dir=$2
+    shift 2
+    if [ -d "$source" ]; then
+        tar -c -f - -C "$source" "$@" | tar -x --no-same-owner -f - -C "$dir"
+    else
+        tar -x --no-same-owner -f "$source" -C "$dir" --strip-components=1 "${@/#/linux-source-6.12/}"
+    fi || die "could not take out of $source: $*" "is it a Linux 6.12 of Debian's?" "$(space_hint "$dir")"
+}
+
+# Apply the series to the sources in $1, without git's knowing of them.
+kernel_apply_series()
+{
+    local name
+    kernel_series | while read -r name; do
+        git --git-dir="$1/none" --work-tree="$1" -C "$1" apply --whitespace=nowarn "$patches_dir/$name" ||
+            die "linux-headers/patches/$name does not apply" \
+                "the series is made for Linux 6.12"
+    done
+}
