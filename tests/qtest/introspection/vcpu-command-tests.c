@@ -138,7 +138,7 @@ static void test_get_registers_special(TestVM *vm)
     g_assert_cmpuint(sregs->tr.type, ==, 0xb);
     g_assert_cmpuint(sregs->tr.s, ==, 0);
     g_assert_cmphex(sregs->ldt.selector, ==, 0);
-    g_assert_cmpuint(sregs->gdt.limit, ==, 6 * 8 - 1);
+    g_assert_cmpuint(sregs->gdt.limit, ==, GUEST_GDT_ENTRIES * 8 - 1);
     g_assert_cmpuint(sregs->idt.limit, ==, 256 * 16 - 1);
     g_assert_cmphex(sregs->gdt.base & 0xf, ==, 0);
     g_assert_cmphex(sregs->gdt.base, >=, GUEST_TEXT);
