@@ -86,7 +86,7 @@ void x86_introspection_set_regs(CPUState *cpu, const struct kvm_regs *regs)
     if (!(env->cr[0] & CR0_PE_MASK) || (env->efer & MSR_EFER_LMA)) {
         env->eflags &= ~VM_MASK;
     }
-    x86_update_hflags(env);
+    /* hflags depends on none of these: TCG adds RFLAGS to it by itself. */
 }
 
 static struct kvm_segment kvm_segment(const SegmentCache *seg, bool v8086)

@@ -236,6 +236,52 @@ static void test_gpa_prefix(TestVM *vm)
     expect_code_done(vm, 0);
 }
 
+/* Every mode and privilege level; RIP counts from the segment's base. */
+static void expect_in_mode(TestVM *vm, unsigned mode, uint32_t action)
+{
+    /* int3; mov $CODE_RESULT, %al */
+    static const uint8_t insns[] = { INT3, 0xb0, CODE_RESULT };
+    uint64_t rip = vm_guest_code_rip(mode);
+    bool is_64 = mode == GUEST_MODE_USER64;
+    bool is_32 = mode == GUEST_MODE_USER32 || mode == GUEST_MODE_COMPAT32 ||
+                 mode == GUEST_MODE_PROT32 || mode == GUEST_MODE_PAGED32;
+    g_autofree ToolEvent *event = NULL;
+
+    g_test_message("%s", vm_guest_mode_name(mode));
+    vm_guest_begin_code(vm, 0, mode, insns, sizeof(insns));
+    event = expect_breakpoint(vm, 0, rip, vm_guest_code_gpa(mode));
+    g_assert_cmpuint(event->common.mode, ==, is_64 ? 8 : is_32 ? 4 : 2);
+    if (action == KVMI_EVENT_ACTION_RETRY) {
+        move_rip(vm, event, 1);
+        retry(vm, event);
+        g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+        g_assert_cmphex(vm_guest_get(vm, 0, result[0]) & 0xff, ==,
+                        CODE_RESULT);
+    } else {
+        tool_continue(vm->tool, event);
+        g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
+        g_assert_cmphex(vm_guest_get(vm, 0, vector), ==, EXCEPTION_BP);
+        g_assert_cmphex(vm_guest_get(vm, 0, rip), ==, rip + 1);
+    }
+    tool_expect_no_event(vm->tool);
+}
+
+static void test_modes_retry(TestVM *vm)
+{
+    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    for (unsigned mode = 0; mode <= GUEST_MODE_REAL; mode++) {
+        expect_in_mode(vm, mode, KVMI_EVENT_ACTION_RETRY);
+    }
+}
+
+static void test_modes_continue(TestVM *vm)
+{
+    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    for (unsigned mode = 0; mode <= GUEST_MODE_REAL; mode++) {
+        expect_in_mode(vm, mode, KVMI_EVENT_ACTION_CONTINUE);
+    }
+}
+
 static void test_per_vcpu(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
@@ -477,6 +523,9 @@ static const TestCase cases[] = {
       NEEDS_RUNNING_GUEST },
     { "breakpoint/gpa", test_gpa, NEEDS_RUNNING_GUEST },
     { "breakpoint/gpa-prefix", test_gpa_prefix, NEEDS_RUNNING_GUEST },
+    { "breakpoint/modes-retry", test_modes_retry, NEEDS_RUNNING_GUEST },
+    { "breakpoint/modes-continue", test_modes_continue,
+      NEEDS_RUNNING_GUEST },
     { "breakpoint/per-vcpu", test_per_vcpu, NEEDS_RUNNING_GUEST },
     { "breakpoint/many", test_many, NEEDS_RUNNING_GUEST },
     { "breakpoint/crash", test_crash, NEEDS_RUNNING_GUEST,

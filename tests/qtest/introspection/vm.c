@@ -187,6 +187,53 @@ void vm_guest_begin(TestVM *vm, unsigned vcpu, enum GuestOp op,
     qtest_writeq(vm->qts, VM_MAILBOX(vcpu, request), ++vm->request[vcpu]);
 }
 
+const char *vm_guest_mode_name(unsigned mode)
+{
+    static const char *const names[] = {
+        [GUEST_MODE_USER64] = "user mode, 64 bits",
+        [GUEST_MODE_USER32] = "user mode, 32 bits",
+        [GUEST_MODE_COMPAT32] = "compatibility mode, 32 bits",
+        [GUEST_MODE_COMPAT16] = "compatibility mode, 16 bits",
+        [GUEST_MODE_PROT32] = "protected mode, 32 bits",
+        [GUEST_MODE_PAGED32] = "protected mode with paging",
+        [GUEST_MODE_PROT16] = "protected mode, 16 bits",
+        [GUEST_MODE_V86] = "virtual-8086 mode",
+        [GUEST_MODE_REAL] = "real mode",
+    };
+
+    return names[mode];
+}
+
+static bool mode_has_16_bits(unsigned mode)
+{
+    return mode == GUEST_MODE_COMPAT16 || mode >= GUEST_MODE_PROT16;
+}
+
+/* Where OP_RUN's code lies in @mode... */
+uint64_t vm_guest_code_gpa(unsigned mode)
+{
+    return mode_has_16_bits(mode) ? GUEST_CODE16 : GUEST_SCRATCH;
+}
+
+/* ... and RIP at its first byte */
+uint64_t vm_guest_code_rip(unsigned mode)
+{
+    return mode == GUEST_MODE_V86 || mode == GUEST_MODE_REAL
+           ? 0 : vm_guest_code_gpa(mode);
+}
+
+/* Have the vCPU execute @code in @mode. */
+void vm_guest_begin_code(TestVM *vm, unsigned vcpu, unsigned mode,
+                         const void *code, size_t size)
+{
+    static const uint8_t end[] = { 0xcd, GUEST_VECTOR_RETURN };
+    uint64_t gpa = vm_guest_code_gpa(mode);
+
+    qtest_memwrite(vm->qts, gpa, code, size);
+    qtest_memwrite(vm->qts, gpa + size, end, sizeof(end));
+    vm_guest_begin(vm, vcpu, OP_RUN, mode, gpa);
+}
+
 bool vm_guest_is_done(TestVM *vm, unsigned vcpu)
 {
     return vm_guest_get(vm, vcpu, done) == vm->request[vcpu];

@@ -66,6 +66,11 @@ void vm_guest_wait_up(TestVM *vm, unsigned vcpu);
 void vm_guest_start_vcpu(TestVM *vm, unsigned vcpu);
 void vm_guest_begin(TestVM *vm, unsigned vcpu, enum GuestOp op,
                     uint64_t arg0, uint64_t arg1);
+const char *vm_guest_mode_name(unsigned mode);
+uint64_t vm_guest_code_gpa(unsigned mode);
+uint64_t vm_guest_code_rip(unsigned mode);
+void vm_guest_begin_code(TestVM *vm, unsigned vcpu, unsigned mode,
+                         const void *code, size_t size);
 bool vm_guest_is_done(TestVM *vm, unsigned vcpu);
 void vm_guest_wait_started(TestVM *vm, unsigned vcpu);
 enum GuestStatus vm_guest_finish(TestVM *vm, unsigned vcpu);
