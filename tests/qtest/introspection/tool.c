@@ -656,6 +656,15 @@ void tool_expect_no_event(Tool *tool)
     g_assert_true(g_queue_is_empty(tool->events));
 }
 
+/* Whether an event was sent up to now. */
+bool tool_event_waits(Tool *tool)
+{
+    struct kvmi_get_version_reply version;
+
+    tool_get_version(tool, &version);
+    return !g_queue_is_empty(tool->events);
+}
+
 void tool_reply(Tool *tool, const ToolEvent *event, uint32_t action,
                 const void *own, size_t size)
 {

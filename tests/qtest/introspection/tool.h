@@ -39,6 +39,7 @@ typedef struct ToolEvent {
         struct kvmi_event_cr cr;
         struct kvmi_event_msr msr;
         struct kvmi_event_breakpoint breakpoint;
+        struct kvmi_event_descriptor descriptor;
         uint8_t bytes[512];
     } own;                      /* the structure of the event's own kind */
 } ToolEvent;
@@ -111,6 +112,7 @@ int tool_set_registers(Tool *tool, uint16_t vcpu, const struct kvm_regs *regs);
 ToolEvent *tool_receive_event(Tool *tool);
 ToolEvent *tool_expect_event(Tool *tool, uint16_t vcpu, uint32_t event);
 void tool_expect_no_event(Tool *tool);
+bool tool_event_waits(Tool *tool);
 void tool_reply(Tool *tool, const ToolEvent *event, uint32_t action,
                 const void *own, size_t size);
 void tool_continue(Tool *tool, const ToolEvent *event);
