@@ -63,6 +63,9 @@ struct Introspection {
 /* The VM's only object, or NULL. */
 extern Introspection *introspection;
 
+/* The guest begins, or is another one. */
+void introspection_note_start_time(Introspection *s);
+
 /* connection.c.  All of them are for the main loop's thread, with the BQL. */
 
 /*

@@ -96,7 +96,7 @@ static bool load_key(Introspection *s, Error **errp)
     return true;
 }
 
-static void note_start_time(Introspection *s)
+void introspection_note_start_time(Introspection *s)
 {
     s->start_time = g_get_real_time() / G_USEC_PER_SEC;
 }
@@ -105,7 +105,7 @@ static void introspection_reset(void *opaque)
 {
     Introspection *s = opaque;
 
-    note_start_time(s);
+    introspection_note_start_time(s);
     introspection_connection_cut(s, "the VM was reset");
 }
 
@@ -161,7 +161,7 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     s->commands &= s->engine->commands;
     s->events &= s->engine->events;
     hold_guest(s);
-    note_start_time(s);
+    introspection_note_start_time(s);
     qemu_register_reset_nosnapshotload(introspection_reset, s);
     introspection_lifecycle_start();
     introspection_connection_start(s, introspection_suspended_because(s));
