@@ -26,6 +26,7 @@
 #include "system/cpus.h"
 #include "system/system.h"
 #include "introspection.h"
+#include "peer.h"
 #include "trace.h"
 
 /* Until then nobody needs to be told that the tool is not there yet. */
@@ -46,6 +47,30 @@ static const char *socket_name(Introspection *s)
     }
     return g_str_has_prefix(name, "disconnected:") ? strchr(name, ':') + 1
                                                    : name;
+}
+
+/* -1 while nothing is connected */
+static int socket_fd(Introspection *s)
+{
+    return socket_of(s)->sioc ? socket_of(s)->sioc->fd : -1;
+}
+
+static bool send_part(Introspection *s, const void *part, size_t size)
+{
+    return qemu_chr_fe_write(&s->chr, part, size) == size;
+}
+
+/* How a tool may prove that it knows the key. */
+static unsigned auth_methods(const Introspection *s)
+{
+    switch (s->auth) {
+    case INTROSPECTION_AUTH_COOKIE:
+        return INTROSPECTION_AUTH_BIT_COOKIE;
+    case INTROSPECTION_AUTH_HMAC:
+        return INTROSPECTION_AUTH_BIT_HMAC;
+    default:
+        return INTROSPECTION_AUTH_BIT_COOKIE | INTROSPECTION_AUTH_BIT_HMAC;
+    }
 }
 
 /* Not while the chardev is connecting: that would upset it. */
@@ -114,10 +139,11 @@ static void notice_cb(void *opaque)
     const char *held = introspection_guest_held ?
         "; the guest is held until then (wait=on)" : "";
 
-    if (s->state != INTROSPECTION_STATE_DISCONNECTED || s->failure_reported) {
+    if (s->state != INTROSPECTION_STATE_DISCONNECTED || s->notice_given ||
+        s->reported_failure) {
         return;
     }
-    s->failure_reported = true;
+    s->notice_given = true;
     if (socket_of(s)->is_listen) {
         info_report("introspection object '%s': waiting for an introspection "
                     "tool to connect to %s, for example 'kvmi info'%s",
@@ -131,28 +157,57 @@ static void notice_cb(void *opaque)
     }
 }
 
-/*
- * The peer is no tool: said once until one was, and then tried again with the
- * chardev's back-off.
- */
-static void handshake_failed(Introspection *s, const char *why)
+/* Not again what was said last. */
+static bool is_new_failure(Introspection *s, const char *why)
+{
+    if (g_strcmp0(s->reported_failure, why) == 0) {
+        return false;
+    }
+    g_free(s->reported_failure);
+    s->reported_failure = g_strdup(why);
+    return true;
+}
+
+/* It is tried again, with the chardev's back-off. */
+static void handshake_ended(Introspection *s, const char *why)
 {
     trace_introspection_handshake_failed(s->id, why);
-    if (!s->failure_reported) {
-        s->failure_reported = true;
-        warn_report("introspection object '%s': the peer at %s is no "
-                    "introspection tool: %s. Expected is a tool that answers "
-                    "QEMU's %zu bytes with its KVMI handshake structure%s",
-                    s->id, socket_name(s), why,
-                    sizeof(IntrospectionHello),
-                    introspection_guest_held ?
-                    "; the guest is held until then (wait=on)" : "");
-    }
     timer_del(s->handshake_timer);
     g_free(s->failure);
     s->failure = g_strdup(why);
     set_away(s, why);
     disconnect(s);
+}
+
+/* The peer is no tool. */
+static void handshake_failed(Introspection *s, const char *why)
+{
+    if (is_new_failure(s, why)) {
+        g_autofree char *peer = introspection_peer_in_words(socket_fd(s));
+
+        warn_report("introspection object '%s': the peer at %s%s is no "
+                    "introspection tool: %s. Expected is a tool that answers "
+                    "QEMU's %" PRIu32 " bytes with its KVMI handshake "
+                    "structure%s", s->id, socket_name(s), peer, why,
+                    s->hello.base.struct_size,
+                    introspection_guest_held ?
+                    "; the guest is held until then (wait=on)" : "");
+    }
+    handshake_ended(s, why);
+}
+
+/* The peer is a tool that has not proved that it knows the key. */
+static void tool_refused(Introspection *s, const char *why)
+{
+    g_autofree char *reason = g_strdup_printf("the tool was refused: %s", why);
+
+    if (is_new_failure(s, reason)) {
+        g_autofree char *peer = introspection_peer_in_words(socket_fd(s));
+
+        warn_report("introspection object '%s': the tool at %s%s was refused: "
+                    "%s", s->id, socket_name(s), peer, why);
+    }
+    handshake_ended(s, reason);
 }
 
 static void handshake_timeout_cb(void *opaque)
@@ -229,7 +284,8 @@ static void hook(Introspection *s)
         disconnect(s);
         return;
     }
-    s->failure_reported = false;
+    s->notice_given = false;
+    g_clear_pointer(&s->reported_failure, g_free);
     set_state(s, INTROSPECTION_STATE_HOOKED, NULL);
     release_guest();
 }
@@ -247,7 +303,7 @@ static void refuse_client(QIONetListener *listener, QIOChannelSocket *client,
 static void connection_opened(Introspection *s)
 {
     SocketChardev *sock = socket_of(s);
-    IntrospectionHello hello;
+    Error *err = NULL;
 
     if (s->session) {
         unhook(s, "the tool has closed the connection");
@@ -263,15 +319,22 @@ static void connection_opened(Introspection *s)
     }
 
     g_clear_pointer(&s->failure, g_free);
-    s->answer = (IntrospectionAnswer) { };
+    introspection_answer_clear(&s->answer);
+    s->auth_method = 0;
     set_state(s, INTROSPECTION_STATE_HANDSHAKING, NULL);
     timer_mod(s->handshake_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
               s->handshake_timeout * 1000LL);
 
-    introspection_hello_init(&hello, &qemu_uuid, s->start_time,
+    introspection_hello_init(&s->hello.base, &qemu_uuid, s->start_time,
                              qemu_get_vm_name());
-    if (qemu_chr_fe_write(&s->chr, (uint8_t *)&hello, sizeof(hello)) !=
-        sizeof(hello)) {
+    /* To tools that send a cookie it is what it always was. */
+    if (s->key && s->auth != INTROSPECTION_AUTH_COOKIE &&
+        !introspection_auth_hello(&s->hello, auth_methods(s), &err)) {
+        handshake_ended(s, error_get_pretty(err));
+        error_report_err(err);
+        return;
+    }
+    if (!send_part(s, &s->hello, s->hello.base.struct_size)) {
         handshake_failed(s, "it did not take QEMU's part of the handshake");
     }
 }
@@ -304,6 +367,32 @@ static void chr_event(void *opaque, QEMUChrEvent event)
     }
 }
 
+/* Is the tool, whose answer is complete, one that may hook the VM? */
+static bool check_tool(Introspection *s)
+{
+    IntrospectionAuthProof proof;
+    Error *err = NULL;
+
+    if (!s->key) {
+        return true;
+    }
+    s->auth_method = introspection_auth_check(s->key, auth_methods(s),
+                                              &s->hello, s->answer.bytes->data,
+                                              s->answer.bytes->len, &proof,
+                                              &err);
+    if (!s->auth_method) {
+        tool_refused(s, error_get_pretty(err));
+        error_free(err);
+        return false;
+    }
+    if (s->auth_method == INTROSPECTION_AUTH_BIT_HMAC &&
+        !send_part(s, &proof, sizeof(proof))) {
+        handshake_failed(s, "it did not take QEMU's proof");
+        return false;
+    }
+    return true;
+}
+
 static int chr_can_read(void *opaque)
 {
     Introspection *s = opaque;
@@ -322,7 +411,8 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
     if (!introspection_answer_feed(&s->answer, buf, size, &err)) {
         handshake_failed(s, error_get_pretty(err));
         error_free(err);
-    } else if (!introspection_answer_missing(&s->answer)) {
+    } else if (!introspection_answer_missing(&s->answer) &&
+               check_tool(s)) {
         hook(s);
     }
 }

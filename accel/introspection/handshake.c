@@ -49,6 +49,16 @@ bool introspection_answer_feed(IntrospectionAnswer *answer, const uint8_t *buf,
             return false;
         }
     }
+    if (!answer->bytes) {
+        answer->bytes = g_byte_array_new();
+    }
+    g_byte_array_append(answer->bytes, buf, len);
     answer->received += len;
     return true;
+}
+
+void introspection_answer_clear(IntrospectionAnswer *answer)
+{
+    g_clear_pointer(&answer->bytes, g_byte_array_unref);
+    *answer = (IntrospectionAnswer) { };
 }

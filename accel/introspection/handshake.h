@@ -27,6 +27,7 @@ QEMU_BUILD_BUG_ON(sizeof(IntrospectionHello) != 96);
 typedef struct IntrospectionAnswer {
     uint32_t size;              /* struct_size; valid from received >= 4 on */
     uint32_t received;
+    GByteArray *bytes;          /* what was received, or NULL */
 } IntrospectionAnswer;
 
 /* @name may be NULL; what does not fit is cut off. */
@@ -46,5 +47,8 @@ uint32_t introspection_answer_missing(const IntrospectionAnswer *answer);
  */
 bool introspection_answer_feed(IntrospectionAnswer *answer, const uint8_t *buf,
                                uint32_t len, Error **errp);
+
+/* Back to the beginning. */
+void introspection_answer_clear(IntrospectionAnswer *answer);
 
 #endif

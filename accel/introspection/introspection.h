@@ -13,6 +13,7 @@
 #include "introspection/engine.h"
 #include "qemu/notify.h"
 #include "qom/object.h"
+#include "auth.h"
 #include "handshake.h"
 
 #define TYPE_INTROSPECTION "introspection"
@@ -28,6 +29,10 @@ struct Introspection {
     bool wait;
     uint32_t handshake_timeout;         /* seconds */
     uint32_t unhook_timeout;            /* seconds */
+    char *key_id;                       /* of the secret, or NULL */
+    GBytes *key;                        /* the secret */
+    IntrospectionAuth auth;
+    bool has_auth;
     uint32_t commands;                  /* allowed and implemented */
     uint32_t events;
 
@@ -38,13 +43,16 @@ struct Introspection {
     /* connection.c */
     IntrospectionState state;
     int64_t since;                      /* s since the epoch */
+    IntrospectionAuthHello hello;       /* as it was sent */
     IntrospectionAnswer answer;
+    unsigned auth_method;               /* that the tool has used, or 0 */
     bool suspended;                     /* nobody is let in */
     QEMUTimer *handshake_timer;
     QEMUTimer *unhook_timer;            /* pending: cut off when it expires */
     QEMUTimer *notice_timer;
-    bool failure_reported;              /* since the VM was hooked last */
+    bool notice_given;                  /* since the VM was hooked last */
     char *failure;                      /* of the last handshake, or NULL */
+    char *reported_failure;             /* since the VM was hooked last */
     bool cut;                           /* the last session, by QEMU */
     IntrospectionSession *session;      /* set: hooked or unhooking */
 
@@ -54,6 +62,9 @@ struct Introspection {
 
 /* The VM's only object, or NULL. */
 extern Introspection *introspection;
+
+/* The guest begins, or is another one. */
+void introspection_note_start_time(Introspection *s);
 
 /* connection.c.  All of them are for the main loop's thread, with the BQL. */
 

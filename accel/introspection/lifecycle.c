@@ -281,6 +281,9 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
     if (state == RUN_STATE_SAVE_VM && qemu_in_main_thread()) {
         cut_for_saving();
     }
+    if (state == RUN_STATE_RESTORE_VM && introspection) {
+        introspection_note_start_time(introspection);
+    }
     reconsider_soon();
 }
 

@@ -6,12 +6,20 @@
 
 #include "qemu/osdep.h"
 #include "introspection/vcpu.h"
+#include "chardev/char-socket.h"
 #include "monitor/hmp.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-introspection.h"
 #include "introspection.h"
 #include "masks.h"
+#include "peer.h"
+
+static bool is_connected(const Introspection *s)
+{
+    return s->state != INTROSPECTION_STATE_DISCONNECTED &&
+           s->state != INTROSPECTION_STATE_SUSPENDED;
+}
 
 IntrospectionInfo *qmp_query_introspection(Error **errp)
 {
@@ -33,8 +41,17 @@ IntrospectionInfo *qmp_query_introspection(Error **errp)
     info->state = s->state;
     info->since = s->since;
     info->guest_held = introspection_guest_held;
-    if (s->state != INTROSPECTION_STATE_DISCONNECTED) {
+    if (is_connected(s)) {
         info->peer = g_strdup(chr->filename);
+    }
+    if (is_connected(s)) {
+        info->peer_credentials =
+            introspection_peer_credentials(SOCKET_CHARDEV(chr)->sioc->fd);
+    }
+    if (s->session && s->auth_method) {
+        info->has_auth = true;
+        info->auth = s->auth_method == INTROSPECTION_AUTH_BIT_HMAC
+                     ? INTROSPECTION_AUTH_HMAC : INTROSPECTION_AUTH_COOKIE;
     }
     info->commands = introspection_commands_from_mask(s->commands);
     info->events = introspection_events_from_mask(s->events);

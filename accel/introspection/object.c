@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "chardev/char-socket.h"
+#include "crypto/secret_common.h"
 #include "introspection/object.h"
 #include "introspection/vcpu.h"
 #include "qapi/error.h"
@@ -22,6 +23,11 @@ Introspection *introspection;
 
 bool introspection_guest_held;
 bool introspection_present;
+
+static bool is_fd(const SocketChardev *sock)
+{
+    return sock->addr && sock->addr->type == SOCKET_ADDRESS_TYPE_FD;
+}
 
 /* A chardev that connects again by itself and whose socket has plain bytes. */
 static Chardev *find_chardev(const char *id, Error **errp)
@@ -49,7 +55,8 @@ static Chardev *find_chardev(const char *id, Error **errp)
                    "telnet, websocket and TLS are not possible here", id);
         goto hint;
     }
-    if (!sock->is_listen && !sock->reconnect_time_ms) {
+    /* A file descriptor is of one connection. */
+    if (!sock->is_listen && !sock->reconnect_time_ms && !is_fd(sock)) {
         error_setg(errp, "chardev '%s' would connect only once: "
                    "it needs reconnect-ms", id);
         goto hint;
@@ -64,7 +71,32 @@ hint:
     return NULL;
 }
 
-static void note_start_time(Introspection *s)
+static bool load_key(Introspection *s, Error **errp)
+{
+    uint8_t *data;
+    size_t size;
+
+    if (!s->key_id) {
+        if (s->has_auth) {
+            error_setg(errp, "'auth' says how the tool proves that it knows "
+                       "the key, and needs 'key'");
+            return false;
+        }
+        return true;
+    }
+    if (qcrypto_secret_lookup(s->key_id, &data, &size, errp) < 0) {
+        error_prepend(errp, "key '%s': ", s->key_id);
+        return false;
+    }
+    s->key = g_bytes_new_take(data, size);
+    if (!size) {
+        error_setg(errp, "key '%s' is empty", s->key_id);
+        return false;
+    }
+    return true;
+}
+
+void introspection_note_start_time(Introspection *s)
 {
     s->start_time = g_get_real_time() / G_USEC_PER_SEC;
 }
@@ -73,7 +105,7 @@ static void introspection_reset(void *opaque)
 {
     Introspection *s = opaque;
 
-    note_start_time(s);
+    introspection_note_start_time(s);
     introspection_connection_cut(s, "the VM was reset");
 }
 
@@ -110,6 +142,9 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     if (!s->engine) {
         return;
     }
+    if (!load_key(s, errp)) {
+        return;
+    }
     chr = find_chardev(s->chardev, errp);
     if (!chr || !qemu_chr_fe_init(&s->chr, chr, errp)) {
         return;
@@ -118,10 +153,15 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     introspection = s;
     qatomic_set(&introspection_present, true);
     s->id = g_strdup(object_get_canonical_path_component(OBJECT(s)));
+    if (!s->key) {
+        warn_report("introspection object '%s' has no key: whoever can connect "
+                    "to its chardev '%s' controls the guest", s->id,
+                    s->chardev);
+    }
     s->commands &= s->engine->commands;
     s->events &= s->engine->events;
     hold_guest(s);
-    note_start_time(s);
+    introspection_note_start_time(s);
     qemu_register_reset_nosnapshotload(introspection_reset, s);
     introspection_lifecycle_start();
     introspection_connection_start(s, introspection_suspended_because(s));
@@ -133,6 +173,7 @@ static void introspection_instance_init(Object *obj)
 
     s->handshake_timeout = 10;
     s->unhook_timeout = 5;
+    s->auth = INTROSPECTION_AUTH_HMAC;
     s->commands = UINT32_MAX;
     s->events = UINT32_MAX;
 }
@@ -148,6 +189,10 @@ static void introspection_finalize(Object *obj)
         introspection = NULL;
         qatomic_set(&introspection_present, false);
     }
+    introspection_answer_clear(&s->answer);
+    g_clear_pointer(&s->key, g_bytes_unref);
+    g_free(s->key_id);
+    g_free(s->reported_failure);
     g_free(s->failure);
     g_free(s->id);
     g_free(s->chardev);
@@ -201,6 +246,36 @@ static void set_chardev(Object *obj, const char *value, Error **errp)
     if (prop_settable(s, "chardev", errp)) {
         g_free(s->chardev);
         s->chardev = g_strdup(value);
+    }
+}
+
+static char *get_key(Object *obj, Error **errp)
+{
+    return g_strdup(INTROSPECTION(obj)->key_id);
+}
+
+static void set_key(Object *obj, const char *value, Error **errp)
+{
+    Introspection *s = INTROSPECTION(obj);
+
+    if (prop_settable(s, "key", errp)) {
+        g_free(s->key_id);
+        s->key_id = g_strdup(value);
+    }
+}
+
+static int get_auth(Object *obj, Error **errp)
+{
+    return INTROSPECTION(obj)->auth;
+}
+
+static void set_auth(Object *obj, int value, Error **errp)
+{
+    Introspection *s = INTROSPECTION(obj);
+
+    if (prop_settable(s, "auth", errp)) {
+        s->auth = value;
+        s->has_auth = true;
     }
 }
 
@@ -287,6 +362,10 @@ static void introspection_class_init(ObjectClass *oc, void *data)
 
     object_class_property_add_str(oc, "chardev", get_chardev, set_chardev);
     object_class_property_add_bool(oc, "wait", get_wait, set_wait);
+    object_class_property_add_str(oc, "key", get_key, set_key);
+    object_class_property_add_enum(oc, "auth", "IntrospectionAuth",
+                                   &IntrospectionAuth_lookup,
+                                   get_auth, set_auth);
     object_class_property_add(oc, "handshake-timeout", "uint32",
                               get_seconds, set_seconds, NULL,
                               (void *)offsetof(Introspection,

@@ -129,6 +129,8 @@ int main(int argc, char **argv)
         introspection_add_instruction_tests(engine);
         introspection_add_object_tests(engine);
         introspection_add_unhook_tests(engine);
+        introspection_add_auth_tests(engine);
+        introspection_add_lifecycle_tests(engine);
     }
     return g_test_run();
 }

@@ -103,15 +103,20 @@ static void test_handshake_pieces(void)
 
 static void test_handshake_cookie(void)
 {
+    /* SHA-1 of "secret" */
     static const uint8_t expected[24] = {
-        24, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
-        11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+        24, 0, 0, 0,
+        0xe5, 0xe9, 0xfa, 0x1b, 0xa3, 0x1e, 0xcd, 0x1a, 0xe8, 0x4f,
+        0x75, 0xca, 0xaa, 0x47, 0x4f, 0x3a, 0x66, 0x3f, 0x05, 0xf4,
     };
     FakeVM *vm = fake_vm_new(script_handshake, 0, NULL);
-    KvmiConfig config = { 0 };
+    KvmiConfig config = {
+        .key = (const uint8_t *)"secret",
+        .key_size = 6,
+        .auth = KVMI_AUTH_COOKIE,
+    };
     KvmiClient *client;
 
-    memcpy(config.cookie, expected + 4, sizeof(config.cookie));
     client = kvmi_client_new_from_fd(vm->client_fd, &config, NULL);
     g_assert_nonnull(client);
     kvmi_client_free(client);

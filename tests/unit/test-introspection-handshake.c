@@ -81,12 +81,16 @@ static int64_t feed(uint32_t size, uint32_t piece)
         if (!introspection_answer_feed(&answer, bytes + taken, n, &err)) {
             g_assert_nonnull(err);
             error_free(err);
+            introspection_answer_clear(&answer);
             return -1;
         }
         g_assert_null(err);
         taken += n;
         g_assert_cmpuint(taken, <=, INTROSPECTION_ANSWER_MAX);
     }
+    g_assert_cmpuint(answer.bytes->len, ==, taken);
+    g_assert_cmpmem(answer.bytes->data, taken, bytes, taken);
+    introspection_answer_clear(&answer);
     return taken;
 }
 
@@ -128,6 +132,7 @@ static void test_answer_refused_at_once(void)
     }
     g_assert_false(introspection_answer_feed(&answer, bytes, 1, &err));
     error_free(err);
+    introspection_answer_clear(&answer);
 }
 
 /* What the answer is made of doesn't matter, only its size. */
@@ -144,6 +149,7 @@ static void test_answer_contents(void)
     g_assert_true(introspection_answer_feed(&answer, bytes + 4, 20,
                                             &error_abort));
     g_assert_cmpuint(introspection_answer_missing(&answer), ==, 0);
+    introspection_answer_clear(&answer);
 }
 
 int main(int argc, char **argv)

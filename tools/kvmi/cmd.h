@@ -39,9 +39,12 @@ typedef struct App {
     gboolean json;
     gboolean quiet;
     gboolean progress;
+    char *key_file;
+    char *auth;                 /* cookie, hmac or any */
 
     const Subcommand *subcommand;
     KvmiCancel cancel;
+    char *key;
     KvmiListener *listener;
     KvmiClient *client;
 } App;

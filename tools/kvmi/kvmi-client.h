@@ -78,11 +78,21 @@ bool kvmi_is_cancelled(const KvmiCancel *cancel);
 
 #define KVMI_COOKIE_SIZE 20
 
+/*
+ * How to prove that the key is known.  With HMAC the VM has to, too.  The cookie
+ * proves nothing to the tool, and who sees it once can use it.  With both set
+ * it is used only where the VM does not offer HMAC.
+ */
+#define KVMI_AUTH_COOKIE 1
+#define KVMI_AUTH_HMAC 2
+
 typedef struct KvmiConfig {
     int handshake_timeout_ms;       /* 0: 10 seconds; negative: for ever */
     int reply_timeout_ms;           /* for commands; 0: for ever */
     KvmiCancel *cancel;             /* or NULL */
-    uint8_t cookie[KVMI_COOKIE_SIZE];   /* SHA-1 of the secret, or zeros */
+    const uint8_t *key;             /* that QEMU knows, too; NULL: none */
+    size_t key_size;
+    unsigned auth;                  /* KVMI_AUTH_*, 0: KVMI_AUTH_HMAC */
 } KvmiConfig;
 
 /* What the VM said of itself in the handshake. */

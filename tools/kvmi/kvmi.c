@@ -99,6 +99,36 @@ static bool app_listen(App *app, const KvmiConfig *config, int timeout_ms,
     return app->client;
 }
 
+static bool set_auth(App *app, KvmiConfig *config, GError **errp)
+{
+    gsize size;
+
+    if (!app->key_file) {
+        return !app->auth ||
+               usage_error(errp, "--auth says how to prove that the key is "
+                           "known: give --key-file, too");
+    }
+    if (!app->auth || !strcmp(app->auth, "hmac")) {
+        config->auth = KVMI_AUTH_HMAC;
+    } else if (!strcmp(app->auth, "cookie")) {
+        config->auth = KVMI_AUTH_COOKIE;
+    } else if (!strcmp(app->auth, "any")) {
+        config->auth = KVMI_AUTH_COOKIE | KVMI_AUTH_HMAC;
+    } else {
+        return usage_error(errp, "--auth can be hmac, cookie or any, not '%s'",
+                           app->auth);
+    }
+    if (!g_file_get_contents(app->key_file, &app->key, &size, errp)) {
+        return false;
+    }
+    if (!size) {
+        return local_error(errp, "the key file %s is empty", app->key_file);
+    }
+    config->key = (const uint8_t *)app->key;
+    config->key_size = size;
+    return true;
+}
+
 bool app_connect(App *app, GError **errp)
 {
     KvmiConfig config = {
@@ -110,6 +140,9 @@ bool app_connect(App *app, GError **errp)
     if (!app->socket) {
         return usage_error(errp, "where is the VM? Give --socket ADDRESS: "
                            "unix:PATH, tcp:HOST:PORT or vsock:CID:PORT");
+    }
+    if (!set_auth(app, &config, errp)) {
+        return false;
     }
     catch_signals(app);
     if (app->connect) {
@@ -169,6 +202,10 @@ bool app_parse(App *app, const GOptionEntry *entries, int *argc, char ***argv,
           "ADDRESS" },
         { "connect", 'c', 0, G_OPTION_ARG_NONE, &app->connect,
           "connect to a VM that listens, instead of listening", NULL },
+        { "key-file", 0, 0, G_OPTION_ARG_FILENAME, &app->key_file,
+          "file with the key that QEMU's object has", "FILE" },
+        { "auth", 0, 0, G_OPTION_ARG_STRING, &app->auth,
+          "prove the key with hmac (default), cookie or any", "METHOD" },
         { "timeout", 't', 0, G_OPTION_ARG_DOUBLE, &app->timeout,
           "wait so long for the VM", "SECONDS" },
         { "json", 'j', 0, G_OPTION_ARG_NONE, &app->json,
@@ -250,7 +287,7 @@ static const Subcommand *find_subcommand(const char *name)
 static int subcommand_position(int argc, char **argv)
 {
     static const char *const with_value[] = {
-        "-s", "--socket", "-t", "--timeout",
+        "-s", "--socket", "-t", "--timeout", "--key-file", "--auth",
     };
     int i;
     unsigned j;
@@ -321,6 +358,9 @@ static int run(App *app, int argc, char **argv)
         g_error_free(err);
     }
     app_disconnect(app);
+    g_free(app->key);
+    g_free(app->key_file);
+    g_free(app->auth);
     g_free(app->socket);
     return status;
 }

@@ -40,5 +40,7 @@ void introspection_add_breakpoint_tests(const Engine *engine);
 void introspection_add_instruction_tests(const Engine *engine);
 void introspection_add_object_tests(const Engine *engine);
 void introspection_add_unhook_tests(const Engine *engine);
+void introspection_add_auth_tests(const Engine *engine);
+void introspection_add_lifecycle_tests(const Engine *engine);
 
 #endif /* TESTS_INTROSPECTION_TESTS_H */

@@ -223,6 +223,11 @@ static bool receive_bytes(Tool *tool, void *bytes, size_t size)
     return true;
 }
 
+void tool_receive_bytes(Tool *tool, void *bytes, size_t size)
+{
+    g_assert_true(receive_bytes(tool, bytes, size));
+}
+
 /* Whether the other end closes; anything that comes before is dropped. */
 bool tool_eof_within(Tool *tool, int64_t timeout_ms)
 {

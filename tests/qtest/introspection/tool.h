@@ -58,6 +58,7 @@ int tool_fd(const Tool *tool);
 /* Handshake. */
 void tool_receive_hello(Tool *tool, uint8_t hello[HELLO_SIZE]);
 void tool_answer_hello(Tool *tool);
+void tool_receive_bytes(Tool *tool, void *bytes, size_t size);
 void tool_hook(Tool *tool);
 
 /* Bytes. */

@@ -405,12 +405,11 @@ int vm_monitor_connect(const char *path)
     return fd;
 }
 
-/* Events that come before the answer are dropped. */
-void vm_monitor_command(int fd, const char *command)
+/* That a command went well; events that come before are dropped. */
+void vm_monitor_receive(int fd)
 {
     QDict *response;
 
-    qmp_fd_send_raw(fd, "%s", command);
     for (;;) {
         response = qmp_fd_receive(fd);
         if (!qdict_haskey(response, "event")) {
@@ -420,4 +419,10 @@ void vm_monitor_command(int fd, const char *command)
     }
     g_assert_true(qdict_haskey(response, "return"));
     qobject_unref(response);
+}
+
+void vm_monitor_command(int fd, const char *command)
+{
+    qmp_fd_send_raw(fd, "%s", command);
+    vm_monitor_receive(fd);
 }

@@ -104,6 +104,7 @@ void vm_unblock_main_loop(TestVM *vm);
 
 /* A second QMP monitor, by its socket. */
 int vm_monitor_connect(const char *path);
+void vm_monitor_receive(int fd);
 void vm_monitor_command(int fd, const char *command);
 
 /* QMP. */

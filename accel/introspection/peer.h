@@ -1,0 +1,17 @@
+/*
+ * Virtual machine introspection: who is at the other end of a socket
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef ACCEL_INTROSPECTION_PEER_H
+#define ACCEL_INTROSPECTION_PEER_H
+
+#include "qapi/qapi-types-introspection.h"
+
+/* What the host's kernel says of it; NULL where that is nothing. */
+IntrospectionPeerCredentials *introspection_peer_credentials(int fd);
+
+/* The same in words, " (process 1, user 2)", or an empty string. */
+char *introspection_peer_in_words(int fd);
+
+#endif
