@@ -39,6 +39,7 @@ typedef struct ToolEvent {
         struct kvmi_event_cr cr;
         struct kvmi_event_msr msr;
         struct kvmi_event_breakpoint breakpoint;
+        struct kvmi_event_pf pf;
         uint8_t bytes[512];
     } own;                      /* the structure of the event's own kind */
 } ToolEvent;
