@@ -37,9 +37,10 @@ static inline void introspection_tcg_cpu_exec_start(CPUState *cpu)
     }
 }
 
-static inline void introspection_tcg_cpu_exec_end(CPUState *cpu)
+/* @atomic: the instruction comes again at once, in an exclusive context */
+static inline void introspection_tcg_cpu_exec_end(CPUState *cpu, bool atomic)
 {
-    if (unlikely(cpu->introspection)) {
+    if (unlikely(cpu->introspection) && !atomic) {
         introspection_vcpu_left_guest(cpu);
     }
 }

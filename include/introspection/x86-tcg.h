@@ -42,6 +42,48 @@ enum IntrospectionDescriptor {
 extern unsigned introspection_descriptor_watchers;
 
 /*
+ * For misses of a TLB, once the guest's own page tables have allowed the
+ * access: @paddr with @prot.  Takes away what introspection forbids, and
+ * fills the TLB.  Returns false for a @probe of what is forbidden; does not
+ * return where the tool has to be asked.
+ */
+bool introspection_tlb_fill(CPUState *cs, vaddr addr, hwaddr paddr, int prot,
+                            int page_size, MMUAccessType access_type,
+                            int mmu_idx, bool probe, uintptr_t ra);
+
+/* Page walks are not the guest's accesses. */
+static inline bool introspection_sees_access(CPUState *cs, int mmu_idx)
+{
+    return cs->introspection && mmu_idx != MMU_PHYS_IDX &&
+           mmu_idx != MMU_NESTED_IDX;
+}
+
+/*
+ * Around the delivery of an interrupt or exception, which is no instruction
+ * but accesses memory, too.
+ */
+void introspection_note_delivery(CPUX86State *env, int vector, bool is_hw);
+void introspection_delivered(CPUX86State *env);
+
+static inline void introspection_delivery_begins(CPUX86State *env, int vector,
+                                                 bool is_hw)
+{
+    if (unlikely(env_cpu(env)->introspection)) {
+        introspection_note_delivery(env, vector, is_hw);
+    }
+}
+
+static inline void introspection_delivery_ends(CPUX86State *env)
+{
+    if (unlikely(env_cpu(env)->introspection)) {
+        introspection_delivered(env);
+    }
+}
+
+/* Whether the pending vector is a hardware interrupt that comes again. */
+bool introspection_redelivers_hw(CPUX86State *env);
+
+/*
  * The base answers reserved bits with an exit to the hypervisor, even where
  * there is none; #GP is what the guest expects then.
  */

@@ -18,6 +18,8 @@ void x86_introspection_event_state(CPUState *cpu, struct kvmi_event *event);
 /* Bytes of the default address size of the current code segment: 2, 4, 8. */
 uint8_t x86_introspection_mode(CPUState *cpu);
 uint64_t x86_introspection_rip(CPUState *cpu);
+/* Whether the next instruction is a REP-prefixed string instruction. */
+bool x86_introspection_at_rep(CPUState *cpu);
 void x86_introspection_get_regs(CPUState *cpu, struct kvm_regs *regs);
 void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs);
 

@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "kvmi/accel/introspection/engine/page-access.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
 #include "kvmi/accel/introspection/engine/vm-commands.h"
@@ -12,7 +13,7 @@
 /* What became of the last message. */
 enum {
     CLOSED = 1,                 /* the connection was to be closed */
-    CARRIED_OUT,                /* by a vm_*() function */
+    CARRIED_OUT,                /* by the receiver thread */
     QUEUED,                     /* to its vCPU */
 };
 
@@ -35,19 +36,21 @@ void session_reply(IntrospectionSession *s, const struct kvmi_msg_hdr *cmd,
     note_outcome(err);
 }
 
-#define NOTE_VM_COMMAND(name)                                               \
-    void vm_##name(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr, \
-                   const void *payload)                                     \
+#define NOTE_COMMAND(name)                                                  \
+    void name(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,      \
+              const void *payload)                                          \
     {                                                                       \
         note_outcome(CARRIED_OUT);                                          \
     }
 
-NOTE_VM_COMMAND(get_version)
-NOTE_VM_COMMAND(get_guest_info)
-NOTE_VM_COMMAND(read_physical)
-NOTE_VM_COMMAND(write_physical)
-NOTE_VM_COMMAND(pause_all_vcpus)
-NOTE_VM_COMMAND(control_vm_events)
+NOTE_COMMAND(vm_get_version)
+NOTE_COMMAND(vm_get_guest_info)
+NOTE_COMMAND(vm_read_physical)
+NOTE_COMMAND(vm_write_physical)
+NOTE_COMMAND(vm_pause_all_vcpus)
+NOTE_COMMAND(vm_control_vm_events)
+NOTE_COMMAND(page_access_get)
+NOTE_COMMAND(page_access_set)
 
 int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
                                      const struct kvmi_msg_hdr *hdr,
@@ -99,6 +102,8 @@ static const struct {
     { KVMI_GET_GUEST_INFO, 8, CARRIED_OUT },
     { KVMI_GET_REGISTERS, 8, QUEUED },
     { KVMI_SET_REGISTERS, 152, QUEUED },
+    { KVMI_GET_PAGE_ACCESS, 8, CARRIED_OUT },
+    { KVMI_SET_PAGE_ACCESS, 8, CARRIED_OUT },
     { KVMI_READ_PHYSICAL, 16, CARRIED_OUT },
     { KVMI_WRITE_PHYSICAL, 16, CARRIED_OUT },
     { KVMI_CONTROL_EVENTS, 8, QUEUED },
@@ -191,6 +196,45 @@ static void test_msr_count(void)
     }
 }
 
+static void expect_count(uint16_t id, size_t entry_size)
+{
+    g_autofree uint8_t *payload = g_malloc0(KVMI_MSG_SIZE + 32);
+
+    for (uint32_t count = 0; count <= 0xffff; count++) {
+        uint32_t size = 8 + count * entry_size;
+
+        memcpy(payload + 2, &(uint16_t) { count }, 2);
+        g_assert_cmpint(outcome(id, MIN(size, KVMI_MSG_SIZE), payload), ==,
+                        size <= KVMI_MSG_SIZE ? CARRIED_OUT : CLOSED);
+        if (size + entry_size <= KVMI_MSG_SIZE) {
+            g_assert_cmpint(outcome(id, size + entry_size, payload), ==,
+                            CLOSED);
+            g_assert_cmpint(outcome(id, size + 1, payload), ==, CLOSED);
+        }
+    }
+}
+
+static void test_page_count(void)
+{
+    expect_count(KVMI_GET_PAGE_ACCESS, 8);
+    expect_count(KVMI_SET_PAGE_ACCESS, 16);
+}
+
+static void test_entry_padding(void)
+{
+    enum { COUNT = 255, SIZE = 8 + COUNT * 16 };
+
+    for (unsigned entry = 0; entry < COUNT; entry++) {
+        for (unsigned i = 9; i < 16; i++) {
+            uint8_t payload[SIZE] = { 0, 0, COUNT };
+
+            payload[8 + entry * 16 + i] = 1;
+            g_assert_cmpint(outcome(KVMI_SET_PAGE_ACCESS, SIZE, payload), ==,
+                            -KVM_EINVAL);
+        }
+    }
+}
+
 static void test_write_size(void)
 {
     static const uint64_t wrong[] = {
@@ -231,6 +275,9 @@ static void test_padding(void)
         { KVMI_GET_GUEST_INFO, 8, 6 }, { KVMI_GET_REGISTERS, 8, 4 },
         { KVMI_GET_REGISTERS, 8, 6 }, { KVMI_SET_REGISTERS, 152, 2 },
         { KVMI_SET_REGISTERS, 152, 4 }, { KVMI_SET_REGISTERS, 152, 6 },
+        /* the view, too, must be 0 */
+        { KVMI_GET_PAGE_ACCESS, 8, 4 }, { KVMI_GET_PAGE_ACCESS, 8, 6 },
+        { KVMI_SET_PAGE_ACCESS, 8, 4 }, { KVMI_SET_PAGE_ACCESS, 8, 6 },
         { KVMI_CONTROL_EVENTS, 8, 2 }, { KVMI_CONTROL_CR, 8, 3 },
         { KVMI_CONTROL_MSR, 8, 3 }, { KVMI_GET_CPUID, 16, 2 },
         { KVMI_GET_CPUID, 16, 4 }, { KVMI_GET_CPUID, 16, 6 },
@@ -315,6 +362,9 @@ int main(int argc, char **argv)
     g_test_add_func("/introspection/dispatch/unknown", test_unknown);
     g_test_add_func("/introspection/dispatch/disallowed", test_disallowed);
     g_test_add_func("/introspection/dispatch/msr-count", test_msr_count);
+    g_test_add_func("/introspection/dispatch/page-count", test_page_count);
+    g_test_add_func("/introspection/dispatch/entry-padding",
+                    test_entry_padding);
     g_test_add_func("/introspection/dispatch/write-size", test_write_size);
     g_test_add_func("/introspection/dispatch/padding", test_padding);
     g_test_add_func("/introspection/dispatch/vcpu", test_vcpu);

@@ -6,6 +6,8 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/cutils.h"
+#include "page-access.h"
 #include "session.h"
 #include "vcpu.h"
 #include "vm-commands.h"
@@ -45,6 +47,44 @@ static int check_set_registers(const void *payload)
 
     return req->padding[0] || req->padding[1] || req->padding[2]
            ? -KVM_EINVAL : 0;
+}
+
+static int check_get_page_access(const void *payload)
+{
+    const struct kvmi_get_page_access *req = payload;
+
+    return req->view || req->padding ? -KVM_EINVAL : 0;
+}
+
+static size_t size_get_page_access(const void *payload)
+{
+    const struct kvmi_get_page_access *req = payload;
+
+    return sizeof(*req) + req->count * sizeof(req->gpa[0]);
+}
+
+static int check_set_page_access(const void *payload)
+{
+    const struct kvmi_set_page_access *req = payload;
+
+    if (req->view || req->padding) {
+        return -KVM_EINVAL;
+    }
+    for (unsigned i = 0; i < req->count; i++) {
+        const struct kvmi_page_access_entry *entry = &req->entries[i];
+
+        if (!buffer_is_zero(entry->padding, sizeof(entry->padding))) {
+            return -KVM_EINVAL;
+        }
+    }
+    return 0;
+}
+
+static size_t size_set_page_access(const void *payload)
+{
+    const struct kvmi_set_page_access *req = payload;
+
+    return sizeof(*req) + req->count * sizeof(req->entries[0]);
 }
 
 static size_t size_write_physical(const void *payload)
@@ -111,7 +151,10 @@ typedef struct Command {
     size_t size;                            /* of the fixed part */
     size_t (*full_size)(const void *payload);   /* NULL: nothing follows it */
     int (*check)(const void *payload);
-    /* NULL: a vCPU command, whose payload begins with the vCPU's number */
+    /*
+     * NULL: the vCPU carries it out, whose number the payload begins with.
+     * Receiver thread; replies.
+     */
     void (*run)(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
                 const void *payload);
 } Command;
@@ -133,6 +176,18 @@ static const Command commands[] = {
     [KVMI_SET_REGISTERS] = {
         .size = sizeof(struct kvmi_set_registers),
         .check = check_set_registers,
+    },
+    [KVMI_GET_PAGE_ACCESS] = {
+        .size = sizeof(struct kvmi_get_page_access),
+        .full_size = size_get_page_access,
+        .check = check_get_page_access,
+        .run = page_access_get,
+    },
+    [KVMI_SET_PAGE_ACCESS] = {
+        .size = sizeof(struct kvmi_set_page_access),
+        .full_size = size_set_page_access,
+        .check = check_set_page_access,
+        .run = page_access_set,
     },
     [KVMI_READ_PHYSICAL] = {
         .size = sizeof(struct kvmi_read_physical),

@@ -16,6 +16,7 @@
 #include "system/runstate.h"
 #include "system/tcg.h"
 #include "events.h"
+#include "page-access.h"
 #include "session.h"
 #include "../trace.h"
 
@@ -36,6 +37,8 @@ static size_t event_data_size(uint32_t event)
         return sizeof(struct kvmi_event_breakpoint);
     case KVMI_EVENT_DESCRIPTOR:
         return sizeof(struct kvmi_event_descriptor);
+    case KVMI_EVENT_PF:
+        return sizeof(struct kvmi_event_pf);
     default:
         return 0;
     }
@@ -48,6 +51,8 @@ static size_t event_reply_data_size(uint32_t event)
         return sizeof(struct kvmi_event_cr_reply);
     case KVMI_EVENT_MSR:
         return sizeof(struct kvmi_event_msr_reply);
+    case KVMI_EVENT_PF:
+        return sizeof(struct kvmi_event_pf_reply);
     default:
         return 0;
     }
@@ -63,6 +68,7 @@ static bool event_has_instruction(uint32_t event)
     case KVMI_EVENT_BREAKPOINT:
     case KVMI_EVENT_HYPERCALL:
     case KVMI_EVENT_DESCRIPTOR:
+    case KVMI_EVENT_PF:
         return true;
     default:
         return false;
@@ -71,7 +77,8 @@ static bool event_has_instruction(uint32_t event)
 
 static bool event_has_retry(uint32_t event)
 {
-    return event == KVMI_EVENT_BREAKPOINT || event == KVMI_EVENT_DESCRIPTOR;
+    return event == KVMI_EVENT_BREAKPOINT || event == KVMI_EVENT_DESCRIPTOR ||
+           event == KVMI_EVENT_PF;
 }
 
 /* From here on @v waits for the tool.  @data may be NULL.  BQL held. */
@@ -130,7 +137,12 @@ static void finish(IntrospectionVCPU *v)
     introspection_vcpu_update_blocked(v);
 }
 
-/* The instruction comes again, before anything else. */
+static bool anything_answered(const IntrospectionVCPU *v)
+{
+    return v->verdicts.n || page_grants_any(&v->grants);
+}
+
+/* What was answered comes again, before anything else. */
 static void execute_answered(IntrospectionVCPU *v)
 {
     unsigned i;
@@ -138,9 +150,16 @@ static void execute_answered(IntrospectionVCPU *v)
     for (i = 0; i < v->verdicts.n; i++) {
         v->verdicts.of[i].used = false;
     }
-    if (tcg_enabled()) {
-        introspection_tcg_execute_one(v->cpu);
+    v->repeating = true;
+    if (tcg_enabled() && !v->delivery.pending) {
+        introspection_tcg_execute_one(v->cpu, v->grants.whole_rep);
     }
+}
+
+static void forget_answers(IntrospectionVCPU *v)
+{
+    v->verdicts.n = 0;
+    page_grants_clear(&v->grants);
 }
 
 static void send_due(IntrospectionVCPU *v)
@@ -154,7 +173,9 @@ static void send_due(IntrospectionVCPU *v)
     if (v->session && !v->detaching) {
         s = session_ref(v->session);
         event_prepare(v, v->due.event, &v->due.data, &msg);
-    } else if (v->verdicts.n) {
+        v->wait.delivery = v->delivery.pending;
+        v->finishing = false;
+    } else if (anything_answered(v)) {
         /* Nobody is there to ask any more, but what was answered holds. */
         execute_answered(v);
     }
@@ -170,9 +191,40 @@ void introspection_vcpu_enters_guest(CPUState *cpu)
 {
     IntrospectionVCPU *v = cpu->introspection;
 
-    if (v->finishing) {
+    /* A reset has taken back what was to be delivered. */
+    v->delivery.pending &= cpu->exception_index == v->delivery.vector;
+    if (v->repeating) {
         /* The one instruction takes no notice of this, the next does. */
         cpu_exit(cpu);
+    }
+}
+
+static bool repetitions_left(IntrospectionVCPU *v)
+{
+    return v->grants.whole_rep && !v->due.valid &&
+           x86_introspection_rip(v->cpu) == v->grants.rip;
+}
+
+/*
+ * What was answered holds until the instruction (or the delivery of an
+ * interrupt) is done: also where another event has interrupted it, or
+ * repetitions are left of it.
+ */
+static void keep_answers(IntrospectionVCPU *v)
+{
+    bool interrupted = v->repeating && v->due.valid &&
+                       v->delivery.pending == v->grants.delivery;
+
+    v->repeating = false;
+    if (v->grants.fetched && tcg_enabled()) {
+        introspection_tcg_forget_code(v->cpu);
+    }
+    v->grants.fetched = false;
+    if (repetitions_left(v)) {
+        execute_answered(v);
+    } else if (!interrupted) {
+        forget_answers(v);
+        v->grants.delivery = v->delivery.pending;
     }
 }
 
@@ -180,21 +232,18 @@ void introspection_vcpu_left_guest(CPUState *cpu)
 {
     IntrospectionVCPU *v = cpu->introspection;
 
-    if (!v->due.valid) {
-        v->verdicts.n = 0;
-    }
-    if (v->finishing) {
-        finish(v);
-    }
+    keep_answers(v);
+    v->delivery.active = false;
     if (v->due.valid) {
+        /* A delivery stays pending, so that it is not lost whatever comes. */
+        cpu->exception_index = v->delivery.pending ? v->delivery.vector : -1;
         send_due(v);
+    } else if (v->finishing && !v->repeating) {
+        finish(v);
     }
 }
 
-/*
- * The instruction of the event is to find @reply when it comes again, which
- * is before anything else, a PAUSE_VCPU event too.
- */
+/* The instruction of the event is to find @reply when it comes again. */
 static void add_verdict(IntrospectionVCPU *v, const IntrospectionWait *wait,
                         const IntrospectionEventReplyData *reply)
 {
@@ -208,8 +257,56 @@ static void add_verdict(IntrospectionVCPU *v, const IntrospectionWait *wait,
         .data = wait->data,
         .reply = *reply,
     };
-    v->finishing = v->stops;
-    execute_answered(v);
+}
+
+static void add_grant(IntrospectionVCPU *v, const IntrospectionWait *wait,
+                      uint32_t action,
+                      const struct kvmi_event_pf_reply *reply)
+{
+    const struct kvmi_event_pf *pf = &wait->data.pf;
+
+    page_grants_add(&v->grants, pf, action, reply);
+    if (action == KVMI_EVENT_ACTION_CONTINUE && reply->rep_complete &&
+        !wait->delivery && x86_introspection_at_rep(v->cpu)) {
+        v->grants.whole_rep = true;
+        v->grants.rip = wait->rip;
+    }
+    if (tcg_enabled() &&
+        pf->gpa % PAGE_ACCESS_PAGE_SIZE + reply->ctx_size >
+        PAGE_ACCESS_PAGE_SIZE) {
+        /* The next page may be an open one, whose loads miss no TLB. */
+        introspection_tcg_flush_page(v->cpu, pf->gva + PAGE_ACCESS_PAGE_SIZE);
+    }
+}
+
+/* The tool has moved RIP: the guest goes on there. */
+static void give_up(IntrospectionVCPU *v)
+{
+    forget_answers(v);
+    if (v->delivery.pending && !v->delivery.hardware && tcg_enabled()) {
+        introspection_tcg_cancel_delivery(v->cpu);
+        v->delivery.pending = false;
+    }
+}
+
+static void go_on(IntrospectionVCPU *v, const IntrospectionWait *wait,
+                  uint32_t action, const IntrospectionEventReplyData *reply)
+{
+    bool hardware = wait->delivery && v->delivery.hardware;
+
+    if (x86_introspection_rip(v->cpu) != wait->rip && !hardware) {
+        give_up(v);
+    } else if (wait->event == KVMI_EVENT_PF) {
+        add_grant(v, wait, action, &reply->pf);
+    } else if (action == KVMI_EVENT_ACTION_CONTINUE) {
+        add_verdict(v, wait, reply);
+    } else {
+        forget_answers(v);
+    }
+    if (anything_answered(v)) {
+        v->finishing = v->stops;
+        execute_answered(v);
+    }
 }
 
 void event_apply_reply(IntrospectionVCPU *v, IntrospectionSession *s,
@@ -236,13 +333,10 @@ void event_apply_reply(IntrospectionVCPU *v, IntrospectionSession *s,
     }
     if (head.action == KVMI_EVENT_ACTION_CRASH) {
         qemu_system_guest_panicked(NULL);
-    } else if (head.action == KVMI_EVENT_ACTION_CONTINUE &&
-               event_has_instruction(head.event) &&
-               x86_introspection_rip(v->cpu) == wait->rip) {
-        add_verdict(v, wait, &reply);
-    } else {
-        /* RETRY, or the tool has moved RIP: the guest goes on there. */
-        v->verdicts.n = 0;
+    } else if (event_has_instruction(head.event)) {
+        go_on(v, wait, head.action, &reply);
+    } else if (x86_introspection_rip(v->cpu) != wait->rip) {
+        give_up(v);
     }
     event_report_stop(v);
 }
@@ -271,30 +365,46 @@ bool event_unchanged_reply(const IntrospectionWait *wait,
     return event_has_instruction(wait->event);
 }
 
-bool event_reply_fits(const IntrospectionWait *wait,
-                      const struct kvmi_msg_hdr *hdr,
-                      const struct kvmi_event_reply *reply, Error **errp)
+static bool pf_reply_fits(const struct kvmi_event_pf_reply *reply,
+                          Error **errp)
 {
-    size_t size = sizeof(*reply) + event_reply_data_size(wait->event);
+    if (reply->ctx_size > sizeof(reply->ctx_data)) {
+        error_setg(errp, "its reply to event %d has a ctx_size of %" PRIu32
+                   "; at most %zu are possible", KVMI_EVENT_PF,
+                   reply->ctx_size, sizeof(reply->ctx_data));
+        return false;
+    }
+    return true;
+}
 
-    if (reply->event != wait->event) {
+bool event_reply_fits(const IntrospectionWait *wait,
+                      const struct kvmi_msg_hdr *hdr, const void *payload,
+                      Error **errp)
+{
+    size_t size = sizeof(struct kvmi_event_reply) +
+                  event_reply_data_size(wait->event);
+    EventReply reply = { };
+
+    memcpy(&reply, payload, MIN(hdr->size, sizeof(reply)));
+    if (reply.head.event != wait->event) {
         error_setg(errp, "its reply %" PRIu32 " is for event %" PRIu32
-                   ", but the event was %" PRIu32, hdr->seq, reply->event,
+                   ", but the event was %" PRIu32, hdr->seq, reply.head.event,
                    wait->event);
         return false;
     }
     if (hdr->size != size) {
         error_setg(errp, "its reply to event %" PRIu32 " has %u bytes "
-                   "instead of %zu", reply->event, hdr->size, size);
+                   "instead of %zu", reply.head.event, hdr->size, size);
         return false;
     }
-    if (reply->action != KVMI_EVENT_ACTION_CONTINUE &&
-        reply->action != KVMI_EVENT_ACTION_CRASH &&
-        (reply->action != KVMI_EVENT_ACTION_RETRY ||
-         !event_has_retry(reply->event))) {
+    if (reply.head.action != KVMI_EVENT_ACTION_CONTINUE &&
+        reply.head.action != KVMI_EVENT_ACTION_CRASH &&
+        (reply.head.action != KVMI_EVENT_ACTION_RETRY ||
+         !event_has_retry(wait->event))) {
         error_setg(errp, "event %" PRIu32 " has no action %" PRIu32,
-                   reply->event, reply->action);
+                   reply.head.event, reply.head.action);
         return false;
     }
-    return true;
+    return wait->event != KVMI_EVENT_PF ||
+           pf_reply_fits(&reply.data.pf, errp);
 }

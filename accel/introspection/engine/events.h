@@ -13,10 +13,13 @@ typedef struct EventReply {
     IntrospectionEventReplyData data;
 } EventReply;
 
-/* Whether the tool's @reply, of @hdr's size, is one to the event of @wait. */
+/*
+ * Whether the tool's reply in @payload, of @hdr's size and with at least its
+ * head, is one to the event of @wait.
+ */
 bool event_reply_fits(const IntrospectionWait *wait,
-                      const struct kvmi_msg_hdr *hdr,
-                      const struct kvmi_event_reply *reply, Error **errp);
+                      const struct kvmi_msg_hdr *hdr, const void *payload,
+                      Error **errp);
 
 /*
  * Let @v go on after the event of @wait as @payload says: a reply that fits

@@ -14,6 +14,7 @@
 #include "qemu/rcu.h"
 #include "qemu/sockets.h"
 #include "hw/core/cpu.h"
+#include "page-access.h"
 #include "session.h"
 #include "vcpu.h"
 #include "vm-events.h"
@@ -256,6 +257,7 @@ void session_detach_vcpus(IntrospectionSession *s)
         return;
     }
     s->dead = true;
+    page_access_clear();
     CPU_FOREACH(cpu) {
         introspection_vcpu_detach(cpu, s);
     }

@@ -16,6 +16,7 @@
 #define ENGINE_COMMANDS \
     (KVMI_GET_VERSION_FLAG | KVMI_GET_GUEST_INFO_FLAG | \
      KVMI_GET_REGISTERS_FLAG | KVMI_SET_REGISTERS_FLAG | \
+     KVMI_GET_PAGE_ACCESS_FLAG | KVMI_SET_PAGE_ACCESS_FLAG | \
      KVMI_READ_PHYSICAL_FLAG | KVMI_WRITE_PHYSICAL_FLAG | \
      KVMI_CONTROL_EVENTS_FLAG | KVMI_CONTROL_CR_FLAG | \
      KVMI_CONTROL_MSR_FLAG | KVMI_EVENT_FLAG | KVMI_EVENT_REPLY_FLAG | \
@@ -28,6 +29,7 @@
      KVMI_EVENT_XSETBV_FLAG | \
      KVMI_EVENT_BREAKPOINT_FLAG | \
      KVMI_EVENT_HYPERCALL_FLAG | \
+     KVMI_EVENT_PF_FLAG | \
      KVMI_EVENT_DESCRIPTOR_FLAG | \
      KVMI_EVENT_PAUSE_VCPU_FLAG)
 
@@ -69,7 +71,8 @@ struct IntrospectionSession {
     GByteArray *out;                /* out_lock */
     EventNotifier out_notifier;     /* set: look at @out again */
 
-    QemuSemaphore stopped;          /* posted by each vCPU that has stopped */
+    /* Posted by each vCPU that has stopped, or flushed its TLB. */
+    QemuSemaphore stopped;
 
     /* Atomic counters. */
     uint32_t event_seq;

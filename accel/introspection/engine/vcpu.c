@@ -10,6 +10,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/core/cpu.h"
+#include "introspection/tcg.h"
 #include "introspection/vcpu.h"
 #include "introspection/x86.h"
 #include "qapi/error.h"
@@ -28,6 +29,7 @@ typedef enum ItemType {
     ITEM_REPLY,
     ITEM_STOP,
     ITEM_REPORT_STOP,
+    ITEM_FLUSH_TLB,
     ITEM_DETACH,
 } ItemType;
 
@@ -96,6 +98,10 @@ void introspection_vcpu_set_events(IntrospectionVCPU *v, uint32_t events)
         x86_introspection_watch_descriptors(
             v->cpu, events & KVMI_EVENT_DESCRIPTOR_FLAG);
     }
+    if ((changed & events & KVMI_EVENT_PF_FLAG) && tcg_enabled()) {
+        /* All pages have been open to this vCPU. */
+        introspection_tcg_flush(v->cpu);
+    }
 }
 
 /* The part of introspection_vcpu_detach() that is the vCPU thread's. */
@@ -115,6 +121,7 @@ static bool item_is_live(IntrospectionVCPU *v, const Item *item)
     case ITEM_STOP:
     case ITEM_REPORT_STOP:
         return item->session == v->session;
+    case ITEM_FLUSH_TLB:
     case ITEM_DETACH:
         return true;
     default:
@@ -141,12 +148,17 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
             case ITEM_STOP:
                 v->stops++;
                 /* An instruction that was answered already still goes first. */
-                v->finishing |= v->verdicts.n > 0;
+                v->finishing |= v->repeating;
                 break;
             case ITEM_REPORT_STOP:
                 if (v->stops_due < v->stops) {
                     v->stops_due++;
                     event_report_stop(v);
+                }
+                break;
+            case ITEM_FLUSH_TLB:
+                if (tcg_enabled()) {
+                    introspection_tcg_flush(cpu);
                 }
                 break;
             case ITEM_DETACH:
@@ -155,7 +167,7 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
             }
             introspection_vcpu_update_blocked(v);
         }
-        if (item->type == ITEM_STOP) {
+        if (item->type == ITEM_STOP || item->type == ITEM_FLUSH_TLB) {
             qemu_sem_post(&item->session->stopped);
         }
         item_free(item);
@@ -228,11 +240,12 @@ void introspection_vcpu_remove(CPUState *cpu)
     while ((item = g_queue_pop_head(&v->inbox))) {
         if (item->type == ITEM_COMMAND) {
             session_reply(item->session, &item->hdr, -KVM_EINVAL, NULL, 0);
-        } else if (item->type == ITEM_STOP) {
+        } else if (item->type == ITEM_STOP || item->type == ITEM_FLUSH_TLB) {
             qemu_sem_post(&item->session->stopped);
         }
         item_free(item);
     }
+    page_grants_clear(&v->grants);
     g_free(v);
 }
 
@@ -267,28 +280,34 @@ static IntrospectionVCPU *vcpu_of(CPUState *cpu, IntrospectionSession *s)
     return cpu->introspection;
 }
 
-int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
-                                     const struct kvmi_msg_hdr *hdr,
-                                     const void *payload)
+int introspection_vcpu_check(IntrospectionSession *s, uint16_t index)
 {
-    IntrospectionVCPU *v;
-    CPUState *cpu;
+    CPUState *cpu = qemu_get_cpu(index);
 
-    BQL_LOCK_GUARD();
-    cpu = qemu_get_cpu(index);
     if (s->dead || !cpu || cpu->unplug) {
         return -KVM_EINVAL;
     }
     if (!cpu->created) {
         return -KVM_EAGAIN;
     }
-    v = vcpu_of(cpu, s);
-    if (v->command_queued) {
-        return -KVM_EBUSY;
+    return vcpu_of(cpu, s)->command_queued ? -KVM_EBUSY : 0;
+}
+
+int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
+                                     const struct kvmi_msg_hdr *hdr,
+                                     const void *payload)
+{
+    IntrospectionVCPU *v;
+    int err;
+
+    BQL_LOCK_GUARD();
+    err = introspection_vcpu_check(s, index);
+    if (!err) {
+        v = qemu_get_cpu(index)->introspection;
+        v->command_queued = true;
+        inbox_put(v, item_new(ITEM_COMMAND, s, hdr, payload));
     }
-    v->command_queued = true;
-    inbox_put(v, item_new(ITEM_COMMAND, s, hdr, payload));
-    return 0;
+    return err;
 }
 
 bool introspection_vcpu_queue_reply(IntrospectionSession *s,
@@ -311,7 +330,7 @@ bool introspection_vcpu_queue_reply(IntrospectionSession *s,
 
         if (v && v->session == s && v->wait.valid && !v->reply_queued &&
             v->wait.seq == hdr->seq) {
-            if (!event_reply_fits(&v->wait, hdr, &reply, errp)) {
+            if (!event_reply_fits(&v->wait, hdr, payload, errp)) {
                 return false;
             }
             stat64_add(&s->n_replies, 1);
@@ -350,15 +369,28 @@ static unsigned put_to_all(IntrospectionSession *s, ItemType type)
     return n;
 }
 
-unsigned introspection_vcpus_stop(IntrospectionSession *s)
+/* Returns when all of them have seen it. */
+static unsigned put_to_all_and_wait(IntrospectionSession *s, ItemType type)
 {
-    unsigned n = put_to_all(s, ITEM_STOP);
+    unsigned n = put_to_all(s, type);
     unsigned i;
 
     for (i = 0; i < n; i++) {
         qemu_sem_wait(&s->stopped);
     }
     return n;
+}
+
+unsigned introspection_vcpus_stop(IntrospectionSession *s)
+{
+    return put_to_all_and_wait(s, ITEM_STOP);
+}
+
+void introspection_vcpus_flush_tlbs(IntrospectionSession *s)
+{
+    if (tcg_enabled()) {
+        put_to_all_and_wait(s, ITEM_FLUSH_TLB);
+    }
 }
 
 void introspection_vcpus_report_stop(IntrospectionSession *s)

@@ -8,6 +8,7 @@
 
 #include <linux/kvmi.h>
 #include "introspection/engine.h"
+#include "page-grants.h"
 #include "qemu/bitmap.h"
 
 /* The MSRs that can be watched: two ranges of this many. */
@@ -20,11 +21,13 @@ typedef union IntrospectionEventData {
     struct kvmi_event_msr msr;
     struct kvmi_event_breakpoint breakpoint;
     struct kvmi_event_descriptor descriptor;
+    struct kvmi_event_pf pf;
 } IntrospectionEventData;
 
 typedef union IntrospectionEventReplyData {
     struct kvmi_event_cr_reply cr;
     struct kvmi_event_msr_reply msr;
+    struct kvmi_event_pf_reply pf;
 } IntrospectionEventReplyData;
 
 /* An event that the vCPU waits to be answered. */
@@ -34,6 +37,7 @@ typedef struct IntrospectionWait {
     uint32_t event;
     int64_t since;                  /* QEMU_CLOCK_REALTIME, ms */
     uint64_t rip;
+    bool delivery;                  /* of an interrupt or exception */
     IntrospectionEventData data;
 } IntrospectionWait;
 
@@ -57,7 +61,8 @@ typedef struct IntrospectionVerdict {
  * guest() sends the event and blocks the vCPU.  The tool's reply becomes a
  * verdict, the vCPU is unblocked, executes that one instruction again, and its
  * helper finds the verdict.  Where the instruction then has a further event,
- * the verdicts are kept for the next time.
+ * the verdicts are kept for the next time.  The answers to PF events are @grants
+ * instead, which the misses of the TLB find.
  */
 typedef struct IntrospectionVCPU {
     /* BQL */
@@ -83,11 +88,19 @@ typedef struct IntrospectionVCPU {
         uint32_t event;
         IntrospectionEventData data;
     } due;
+    bool repeating;                 /* what was answered comes, and only that */
     struct {
         unsigned n;                 /* 0: nothing has been answered */
         uint64_t rip;               /* of the instruction */
         IntrospectionVerdict of[INTROSPECTION_MAX_VERDICTS];
     } verdicts;
+    PageGrants grants;
+    struct {
+        bool active;                /* the vCPU is at it */
+        bool pending;               /* an event interrupted it: comes again */
+        bool hardware;
+        int vector;
+    } delivery;
 } IntrospectionVCPU;
 
 /* @s's end of the vCPU begins.  BQL held. */
@@ -113,6 +126,12 @@ int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
                                      const struct kvmi_msg_hdr *hdr,
                                      const void *payload);
 
+/*
+ * For a command to vCPU @index that is carried out elsewhere: 0, or what keeps
+ * the vCPU from taking it.  BQL held.
+ */
+int introspection_vcpu_check(IntrospectionSession *s, uint16_t index);
+
 /* The tool's reply to an event; false and an error if none fits it. */
 bool introspection_vcpu_queue_reply(IntrospectionSession *s,
                                     const struct kvmi_msg_hdr *hdr,
@@ -124,6 +143,9 @@ bool introspection_vcpu_queue_reply(IntrospectionSession *s,
  */
 unsigned introspection_vcpus_stop(IntrospectionSession *s);
 void introspection_vcpus_report_stop(IntrospectionSession *s);
+
+/* When this returns, no vCPU's TLB has what it had before. */
+void introspection_vcpus_flush_tlbs(IntrospectionSession *s);
 
 /*
  * vcpu-commands.c: run @s's command on @v's thread; @waiting says whether the

@@ -91,6 +91,12 @@ static bool range_is(uint64_t gpa, uint64_t size,
     return true;
 }
 
+bool vm_page_is_ram(uint64_t gpa)
+{
+    return range_is(QEMU_ALIGN_DOWN(gpa, GUEST_PAGE_SIZE), GUEST_PAGE_SIZE,
+                    is_writable);
+}
+
 static int read_physical(uint64_t gpa, uint64_t size, void *data)
 {
     if (!in_one_page(gpa, size) || !range_is(gpa, size, is_readable) ||

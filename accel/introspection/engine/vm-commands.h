@@ -24,4 +24,7 @@ void vm_pause_all_vcpus(IntrospectionSession *s,
 void vm_control_vm_events(IntrospectionSession *s,
                           const struct kvmi_msg_hdr *hdr, const void *payload);
 
+/* Whether all of the page at @gpa is RAM that the guest can write. */
+bool vm_page_is_ram(uint64_t gpa);
+
 #endif

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "cpu.h"
+#include "exec/cpu-common.h"
 #include "hw/i386/apic.h"
 #include "introspection/x86.h"
 
@@ -15,6 +16,8 @@
      IOPL_MASK | NT_MASK | RF_MASK | VM_MASK | AC_MASK | VIF_MASK | \
      VIP_MASK | ID_MASK)
 #define RFLAGS_ALWAYS_SET 2
+
+#define INSN_MAX_SIZE 15
 
 uint8_t x86_introspection_mode(CPUState *cpu)
 {
@@ -29,6 +32,46 @@ uint8_t x86_introspection_mode(CPUState *cpu)
 uint64_t x86_introspection_rip(CPUState *cpu)
 {
     return cpu_env(cpu)->eip;
+}
+
+static bool is_prefix(uint8_t byte, bool code64)
+{
+    switch (byte) {
+    case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
+    case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3:
+        return true;
+    default:
+        return code64 && (byte & 0xf0) == 0x40;
+    }
+}
+
+/* INS, OUTS, MOVS, CMPS, STOS, LODS, SCAS */
+static bool is_string_opcode(uint8_t byte)
+{
+    return (byte >= 0x6c && byte <= 0x6f) || (byte >= 0xa4 && byte <= 0xa7) ||
+           (byte >= 0xaa && byte <= 0xaf);
+}
+
+bool x86_introspection_at_rep(CPUState *cpu)
+{
+    CPUX86State *env = cpu_env(cpu);
+    bool code64 = env->hflags & HF_CS64_MASK;
+    vaddr pc = env->eip + (code64 ? 0 : env->segs[R_CS].base);
+    bool rep = false;
+    uint8_t byte;
+
+    for (int i = 0; i < INSN_MAX_SIZE; i++) {
+        vaddr addr = code64 ? pc + i : (uint32_t)(pc + i);
+
+        if (cpu_memory_rw_debug(cpu, addr, &byte, 1, false) < 0) {
+            return false;
+        }
+        if (!is_prefix(byte, code64)) {
+            return rep && is_string_opcode(byte);
+        }
+        rep |= byte == 0xf2 || byte == 0xf3;
+    }
+    return false;
 }
 
 void x86_introspection_get_regs(CPUState *cpu, struct kvm_regs *regs)
