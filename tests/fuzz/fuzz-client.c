@@ -75,7 +75,7 @@ static void answer_events(KvmiClient *c)
         kvmi_event_continue(c, event, NULL);
         kvmi_event_free(event);
     }
-    kvmi_client_unhook(c, NULL);
+    kvmi_client_unhook(c, NULL, NULL, NULL);
 }
 
 static void tool(int fd, unsigned what)

@@ -37,6 +37,8 @@ FakeVM *fake_vm_new(FakeScript *script, size_t piece, void *opaque)
     for (i = 0; i < FAKE_RAM_SIZE; i++) {
         vm->ram[i] = i ^ i >> 8 ^ i >> 16;
     }
+    memset(vm->access, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W |
+           KVMI_PAGE_ACCESS_X, sizeof(vm->access));
     vm->thread = g_thread_new("fake-vm", vm_thread, vm);
     return vm;
 }
@@ -226,6 +228,45 @@ static void answer_registers(FakeVM *vm, const struct kvmi_msg_hdr *hdr,
     fake_reply(vm, hdr, 0, reply, size);
 }
 
+static void answer_get_access(FakeVM *vm, const struct kvmi_msg_hdr *hdr,
+                              const void *body)
+{
+    const struct kvmi_get_page_access *msg = body;
+    uint8_t access[KVMI_MSG_SIZE / sizeof(msg->gpa[0])];
+    unsigned i;
+
+    g_assert_cmpuint(hdr->size, ==,
+                     sizeof(*msg) + msg->count * sizeof(msg->gpa[0]));
+    for (i = 0; i < msg->count; i++) {
+        g_assert_cmpuint(msg->gpa[i] / 4096, <, FAKE_PAGES);
+        access[i] = vm->access[msg->gpa[i] / 4096];
+    }
+    fake_reply(vm, hdr, 0, access, msg->count);
+}
+
+static void answer_set_access(FakeVM *vm, const struct kvmi_msg_hdr *hdr,
+                              const void *body)
+{
+    const struct kvmi_set_page_access *msg = body;
+    int err = 0;
+    unsigned i;
+
+    g_assert_cmpuint(hdr->size, ==,
+                     sizeof(*msg) + msg->count * sizeof(msg->entries[0]));
+    for (i = 0; i < msg->count; i++) {
+        uint64_t page = msg->entries[i].gpa / 4096;
+
+        g_assert_cmpuint(page, <, FAKE_PAGES);
+        if (page == FAKE_PAGES - 1) {
+            err = -KVM_EINVAL;
+        } else {
+            vm->access[page] = msg->entries[i].access;
+        }
+    }
+    vm->messages++;
+    fake_reply(vm, hdr, err, NULL, 0);
+}
+
 void fake_answer(FakeVM *vm, const struct kvmi_msg_hdr *hdr,
                  const void *body)
 {
@@ -278,6 +319,12 @@ void fake_answer(FakeVM *vm, const struct kvmi_msg_hdr *hdr,
     case KVMI_SET_REGISTERS:
         vm->rax = ((const struct kvmi_set_registers *)body)->regs.rax;
         fake_reply(vm, hdr, 0, NULL, 0);
+        break;
+    case KVMI_GET_PAGE_ACCESS:
+        answer_get_access(vm, hdr, body);
+        break;
+    case KVMI_SET_PAGE_ACCESS:
+        answer_set_access(vm, hdr, body);
         break;
     case KVMI_CONTROL_EVENTS:
     case KVMI_CONTROL_VM_EVENTS:

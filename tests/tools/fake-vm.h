@@ -18,6 +18,7 @@
 #define FAKE_RAM_SIZE (1024 * 1024)
 #define FAKE_HOLE_START 0xa0000
 #define FAKE_HOLE_END 0xc0000
+#define FAKE_PAGES 2000         /* with an access */
 
 typedef struct FakeVM FakeVM;
 typedef void FakeScript(FakeVM *vm);
@@ -34,6 +35,8 @@ struct FakeVM {
     uint8_t hello[24];          /* what the tool answered */
     uint8_t *ram;               /* FAKE_RAM_SIZE bytes */
     uint64_t rax;               /* of vCPU 0, for SET_REGISTERS */
+    uint8_t access[FAKE_PAGES]; /* of each page; the last one is not RAM */
+    unsigned messages;          /* that set access */
 };
 
 /* Run @script in a thread. */

@@ -1006,7 +1006,225 @@ static void test_unhook(void)
     g_assert(kvmi_control_events(client, 1, KVMI_EVENT_CR_FLAG, NULL));
     g_assert(kvmi_control_events(client, 0, 0, NULL));
     g_assert(kvmi_control_vm_events(client, KVMI_EVENT_UNHOOK_FLAG, NULL));
-    g_assert(kvmi_client_unhook(client, NULL));
+    g_assert(kvmi_client_unhook(client, NULL, NULL, NULL));
+    finish(client, vm);
+}
+
+/*
+ * Page access
+ */
+
+static void check_access(FakeVM *vm, unsigned first, unsigned n,
+                         uint8_t access)
+{
+    unsigned i;
+
+    for (i = 0; i < FAKE_PAGES; i++) {
+        g_assert_cmpuint(vm->access[i], ==,
+                         i >= first && i - first < n ? access
+                                                     : KVMI_PAGE_ACCESS_ALL);
+    }
+}
+
+/* More than fits one message, and exactly what fits. */
+static void test_access_range(void)
+{
+    static const unsigned counts[] = { 1, 255, 256, 511, 512, 1100 };
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    uint8_t access[FAKE_PAGES];
+    GError *err = NULL;
+    unsigned i, j;
+
+    for (i = 0; i < G_N_ELEMENTS(counts); i++) {
+        unsigned n = counts[i];
+
+        g_assert(kvmi_set_access(client, 7 * 4096 + 123, n,
+                                 KVMI_PAGE_ACCESS_R, &err));
+        g_assert_no_error(err);
+        check_access(vm, 7, n, KVMI_PAGE_ACCESS_R);
+        g_assert(kvmi_get_access(client, 6 * 4096, n + 2, access, &err));
+        g_assert_no_error(err);
+        for (j = 0; j < n + 2; j++) {
+            g_assert_cmpuint(access[j], ==,
+                             j == 0 || j == n + 1 ? KVMI_PAGE_ACCESS_ALL
+                                                  : KVMI_PAGE_ACCESS_R);
+        }
+        g_assert(kvmi_set_access(client, 7 * 4096, n, KVMI_PAGE_ACCESS_ALL,
+                                 NULL));
+        check_access(vm, 0, 0, 0);
+    }
+    finish(client, vm);
+}
+
+/* What was taken is given back, in few messages, and nothing else. */
+static void test_access_unhook(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    GError *err = NULL;
+
+    g_assert(kvmi_set_access(client, 0, 200, KVMI_PAGE_ACCESS_R, NULL));
+    g_assert(kvmi_set_access(client, 300 * 4096, 1, 0, NULL));
+    g_assert(kvmi_set_access(client, 100 * 4096, 1, KVMI_PAGE_ACCESS_ALL,
+                             NULL));
+    vm->messages = 0;
+    g_assert(kvmi_client_unhook(client, NULL, NULL, &err));
+    g_assert_no_error(err);
+    g_assert_cmpuint(vm->messages, ==, 3);
+    check_access(vm, 0, 0, 0);
+
+    /* There is nothing more to give back. */
+    vm->messages = 0;
+    g_assert(kvmi_client_unhook(client, NULL, NULL, NULL));
+    g_assert_cmpuint(vm->messages, ==, 0);
+    finish(client, vm);
+}
+
+/* A page that is refused, the last of several: the others are given back. */
+static void test_access_refused(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    GError *err = NULL;
+
+    g_assert(!kvmi_set_access(client, (FAKE_PAGES - 3) * 4096, 3,
+                              KVMI_PAGE_ACCESS_X, &err));
+    g_assert_error(err, KVMI_ENGINE_ERROR, KVM_EINVAL);
+    g_assert_nonnull(strstr(err->message, "not RAM"));
+    g_clear_error(&err);
+    check_access(vm, FAKE_PAGES - 3, 2, KVMI_PAGE_ACCESS_X);
+    g_assert(kvmi_client_unhook(client, NULL, NULL, &err));
+    g_assert_no_error(err);
+    check_access(vm, 0, 0, 0);
+    finish(client, vm);
+}
+
+/*
+ * Virtual addresses
+ */
+
+#define PG 0x80000000
+#define PSE 0x10
+#define PAE 0x20
+#define LA57 0x1000
+#define LMA 0x400
+
+static void put_entry(FakeVM *vm, uint64_t gpa, unsigned size, uint64_t entry)
+{
+    memcpy(vm->ram + gpa, &entry, size);
+}
+
+/* Each a way of the page tables, which begin at 0x10000. */
+static void test_translate(void)
+{
+    static const struct {
+        uint64_t cr0, cr4, efer;
+        uint64_t gva;
+        struct {
+            uint64_t gpa, entry;
+        } entries[5];
+        uint64_t gpa;           /* or 0 where it is not mapped */
+    } ways[] = {
+        { 0, 0, 0, 0x12345, { }, 0x12345 },
+        /* 32 bits: 4 KiB, 4 MiB with bits 32 to 34, and PSE not on */
+        { PG, 0, 0, 0xc0401234,
+          { { 0x10c04, 0x11001 }, { 0x11004, 0x33001 } }, 0x33234 },
+        { PG, PSE, 0, 0xc0701234, { { 0x10c04, 0x00c06081 } }, 0x300f01234 },
+        { PG, 0, 0, 0xc0401234,
+          { { 0x10c04, 0x11081 }, { 0x11004, 0x33001 } }, 0x33234 },
+        { PG, PSE, 0, 0xc0401234,
+          { { 0x10c04, 0x11001 }, { 0x11004, 0x33080 } }, 0 },
+        /* PAE: 4 KiB, with NX, and 2 MiB */
+        { PG, PAE, 0, 0x40201234,
+          { { 0x10008, 0x11001 }, { 0x11008, 0x12001 },
+            { 0x12008, 0x8000000033000001 } }, 0x33000234 },
+        { PG, PAE, 0, 0x40312345,
+          { { 0x10008, 0x11001 }, { 0x11008, 0x800000af00200081 } },
+          0xaf00312345 },
+        { PG, PAE, 0, 0x40312345, { { 0x10008, 0x11000 } }, 0 },
+        /* 4 levels: 4 KiB, 2 MiB, 1 GiB */
+        { PG, PAE, LMA, 0xffff808040201234,
+          { { 0x10808, 0x11003 }, { 0x11008, 0x12003 }, { 0x12008, 0x13003 },
+            { 0x13008, 0x8000000000033003 } }, 0x33234 },
+        { PG, PAE, LMA, 0xffff808040312345,
+          { { 0x10808, 0x11003 }, { 0x11008, 0x12003 },
+            { 0x12008, 0x8000000000401083 } }, 0x512345 },
+        { PG, PAE, LMA, 0xffff808052345678,
+          { { 0x10808, 0x11003 }, { 0x11008, 0x8000000080001083 } },
+          0x92345678 },
+        { PG, PAE, LMA, 0xffff808040201234,
+          { { 0x10808, 0x11003 }, { 0x11008, 0x12003 }, { 0x12008, 0x13003 },
+            { 0x13008, 0x33002 } }, 0 },
+        /* 5 levels */
+        { PG, PAE | LA57, LMA, 0xff02808040201234,
+          { { 0x10810, 0x14003 }, { 0x14808, 0x11003 }, { 0x11008, 0x12003 },
+            { 0x12008, 0x13003 }, { 0x13008, 0x33002 } }, 0 },
+        { PG, PAE | LA57, LMA, 0xff02808040201234,
+          { { 0x10810, 0x14003 }, { 0x14808, 0x11003 }, { 0x11008, 0x12003 },
+            { 0x12008, 0x13003 }, { 0x13008, 0x33003 } }, 0x33234 },
+    };
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    unsigned i, j;
+
+    for (i = 0; i < G_N_ELEMENTS(ways); i++) {
+        struct kvm_sregs sregs = {
+            .cr0 = ways[i].cr0,
+            .cr3 = 0x10000,
+            .cr4 = ways[i].cr4,
+            .efer = ways[i].efer,
+        };
+        unsigned size = ways[i].cr4 & PAE ? 8 : 4;
+        GError *err = NULL;
+        uint64_t gpa = 0;
+
+        memset(vm->ram + 0x10000, 0, 0x10000);
+        for (j = 0; j < G_N_ELEMENTS(ways[i].entries); j++) {
+            if (ways[i].entries[j].gpa) {
+                put_entry(vm, ways[i].entries[j].gpa, size,
+                          ways[i].entries[j].entry);
+            }
+        }
+        if (ways[i].gpa) {
+            g_assert(kvmi_translate(client, &sregs, ways[i].gva, &gpa, &err));
+            g_assert_no_error(err);
+            g_assert_cmphex(gpa, ==, ways[i].gpa);
+        } else {
+            g_assert(!kvmi_translate(client, &sregs, ways[i].gva, &gpa, &err));
+            assert_kvmi_error(err, NOT_MAPPED);
+            g_error_free(err);
+        }
+    }
+    finish(client, vm);
+}
+
+/* Two pages that are no neighbours, and then one that is not there */
+static void test_read_virtual(void)
+{
+    FakeVM *vm = fake_vm_new(fake_serve, 0, NULL);
+    KvmiClient *client = connect_to(vm);
+    struct kvm_sregs sregs = { .cr0 = PG, .cr3 = 0x10000 };
+    uint8_t buf[0x3000];
+    GError *err = NULL;
+    size_t done;
+
+    memset(vm->ram + 0x10000, 0, 0x10000);
+    put_entry(vm, 0x10000, 4, 0x11001);
+    put_entry(vm, 0x11000, 4, 0x33001);
+    put_entry(vm, 0x11004, 4, 0x55001);
+    g_assert(kvmi_read_virtual(client, &sregs, 0xff0, buf, 0x20, &done,
+                               &err));
+    g_assert_no_error(err);
+    g_assert_cmpuint(done, ==, 0x20);
+    g_assert_cmpmem(buf, 0x10, vm->ram + 0x33ff0, 0x10);
+    g_assert_cmpmem(buf + 0x10, 0x10, vm->ram + 0x55000, 0x10);
+
+    g_assert(!kvmi_read_virtual(client, &sregs, 0x10, buf, 0x2000, &done,
+                                &err));
+    assert_kvmi_error(err, NOT_MAPPED);
+    g_error_free(err);
+    g_assert_cmpuint(done, ==, 0x1ff0);
     finish(client, vm);
 }
 
@@ -1066,7 +1284,7 @@ static void test_disconnect_in_command(void)
         g_assert(!kvmi_read_physical(client, 0, buf, 4096, &err));
         assert_kvmi_error(err, DISCONNECTED);
         g_clear_error(&err);
-        g_assert(!kvmi_client_unhook(client, &err));
+        g_assert(!kvmi_client_unhook(client, NULL, NULL, &err));
         assert_kvmi_error(err, DISCONNECTED);
         g_error_free(err);
         finish(client, vm);
@@ -1557,6 +1775,11 @@ int main(int argc, char **argv)
     g_test_add_func("/kvmi/event/none", test_no_event);
     g_test_add_func("/kvmi/event/unhook", test_unhook);
     g_test_add_func("/kvmi/event/cancel", test_cancel);
+    g_test_add_func("/kvmi/access/range", test_access_range);
+    g_test_add_func("/kvmi/access/unhook", test_access_unhook);
+    g_test_add_func("/kvmi/access/refused", test_access_refused);
+    g_test_add_func("/kvmi/translate/page-tables", test_translate);
+    g_test_add_func("/kvmi/translate/read", test_read_virtual);
     g_test_add_func("/kvmi/disconnect/command", test_disconnect_in_command);
     g_test_add_func("/kvmi/disconnect/pipeline", test_disconnect_in_pipeline);
     g_test_add_func("/kvmi/disconnect/waiting", test_disconnect_waiting);

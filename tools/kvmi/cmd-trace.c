@@ -1,37 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * kvmi trace: a line for each write to control registers and MSRs
+ * kvmi trace: a line for each thing that the guest does
  */
 
 #include <stdio.h>
-#include <unistd.h>
-#include "cmd.h"
+#include <string.h>
+#include "breakpoints.h"
+#include "trace-event.h"
 
-/* Write what has come together, even if more is to come. */
-#define FLUSH_SIZE (32 * 1024)
+#define MAX_ADDRESS ((1ULL << 52) - 1)
+/* More pages would take the engine's time, and give nothing to look at. */
+#define MAX_PF_PAGES 65536
 
-/* What is traced: a control register or an MSR, and how often it came. */
+/* What is traced, and how often it came. */
 typedef struct Target {
-    uint32_t event;             /* KVMI_EVENT_CR or KVMI_EVENT_MSR */
-    uint32_t index;
+    uint32_t event;             /* KVMI_EVENT_* */
+    uint64_t index;             /* of a CR or MSR; the gpa, or the gva */
+    uint64_t length;            /* PF: from there on */
+    uint8_t access;             /* PF: of these kinds */
     uint64_t count;
-    GHashTable *values;         /* distinct new values */
+    GHashTable *values;         /* the different event_value()s */
 } Target;
 
 typedef struct Trace {
-    App *app;
+    Watch watch;                /* the first */
     GArray *targets;            /* of Target */
     GArray *vcpu_counts;        /* of uint64_t */
-    unsigned first, end;        /* vCPUs */
+    Breakpoints *breakpoints;
+    bool vm_events;             /* are shown */
     bool new_vcpus;             /* hotplugged ones are traced too */
     bool summary_only;
-    uint64_t max_events;
-    uint64_t events;
-    gint64 start;
-    gint64 stop;                /* or -1 */
-    bool unhook_asked;
-    Json json;
-    GString *out;               /* still to be written to stdout */
 } Trace;
 
 static void target_clear(void *opaque)
@@ -41,148 +39,265 @@ static void target_clear(void *opaque)
     g_hash_table_unref(target->values);
 }
 
-static void add_target(Trace *t, uint32_t event, uint32_t index)
+static Target *nth(Trace *t, unsigned i)
 {
-    Target target = {
-        .event = event,
-        .index = index,
-        .values = g_hash_table_new_full(g_int64_hash, g_int64_equal,
-                                        g_free, NULL),
-    };
-
-    g_array_append_val(t->targets, target);
+    return &g_array_index(t->targets, Target, i);
 }
 
-static Target *find_target(Trace *t, uint32_t event, uint32_t index)
+static Target *find_target(Trace *t, uint32_t event, uint64_t index)
 {
     unsigned i;
 
     for (i = 0; i < t->targets->len; i++) {
-        Target *target = &g_array_index(t->targets, Target, i);
-
-        if (target->event == event && target->index == index) {
-            return target;
+        if (nth(t, i)->event == event && nth(t, i)->index == index) {
+            return nth(t, i);
         }
     }
     return NULL;
 }
 
+static Target *add_target(Trace *t, uint32_t event, uint64_t index)
+{
+    Target *target = find_target(t, event, index);
+
+    if (!target) {
+        g_array_set_size(t->targets, t->targets->len + 1);
+        target = nth(t, t->targets->len - 1);
+        target->event = event;
+        target->index = index;
+        target->values = g_hash_table_new_full(g_int64_hash, g_int64_equal,
+                                               g_free, NULL);
+    }
+    return target;
+}
+
 static uint32_t wanted_events(Trace *t)
 {
-    uint32_t events = 0;
+    uint32_t events = breakpoints_empty(t->breakpoints) ? 0
+                                                        : BREAKPOINT_EVENTS;
     unsigned i;
 
     for (i = 0; i < t->targets->len; i++) {
-        events |= 1u << g_array_index(t->targets, Target, i).event;
+        events |= 1u << nth(t, i)->event;
     }
-    return events;
+    return events & KVMI_KNOWN_VCPU_EVENTS;
 }
 
-/* Setting up */
+/* Options */
 
-static bool parse_targets(Trace *t, char **crs, char **msrs, GError **errp)
+static bool parse_cr(Trace *t, const char *text, GError **errp)
 {
     uint64_t cr;
+
+    if (!parse_number(text, "--cr", UINT32_MAX, &cr, errp)) {
+        return false;
+    }
+    if (cr != 0 && cr != 3 && cr != 4) {
+        return usage_error(errp, "--cr %s: 0, 3 and 4 can be traced", text);
+    }
+    add_target(t, KVMI_EVENT_CR, cr);
+    return true;
+}
+
+static bool parse_traced_msr(Trace *t, const char *text, GError **errp)
+{
     uint32_t msr;
 
-    for (; crs && *crs; crs++) {
-        if (!parse_number(*crs, "--cr", UINT32_MAX, &cr, errp)) {
+    if (!parse_msr(text, &msr, errp)) {
+        return false;
+    }
+    add_target(t, KVMI_EVENT_MSR, msr);
+    return true;
+}
+
+static bool parse_bp(Trace *t, const char *text, GError **errp)
+{
+    uint64_t gva;
+
+    if (!parse_number(text, "--bp", UINT64_MAX, &gva, errp)) {
+        return false;
+    }
+    add_target(t, KVMI_EVENT_BREAKPOINT, gva);
+    breakpoints_add(t->breakpoints, gva);
+    return true;
+}
+
+/* GPA[+LENGTH][:ACCESS]; without a length, all of the page that GPA is in */
+static bool parse_pf(Trace *t, const char *text, GError **errp)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ":", 2);
+    g_auto(GStrv) range = g_strsplit(parts[0] ?: "", "+", 2);
+    uint8_t access = KVMI_PAGE_ACCESS_ALL;
+    uint64_t gpa, length = KVMI_PAGE_SIZE;
+    Target *target;
+
+    if (!parse_number(range[0] ?: "", "--pf", MAX_ADDRESS, &gpa, errp) ||
+        (range[0] && range[1] &&
+         !parse_number(range[1], "--pf", (uint64_t)MAX_PF_PAGES *
+                       KVMI_PAGE_SIZE, &length, errp)) ||
+        (parts[0] && parts[1] && !parse_access(parts[1], &access, errp))) {
+        return false;
+    }
+    if (!access || !length) {
+        return usage_error(errp, "--pf %s: nothing to trace: give "
+                           "GPA[+LENGTH][:rwx]", text);
+    }
+    if (!range[1]) {
+        gpa -= gpa % KVMI_PAGE_SIZE;
+    }
+    target = add_target(t, KVMI_EVENT_PF, gpa);
+    target->length = MAX(length, target->length);
+    target->access |= access;
+    return true;
+}
+
+static bool parse_all(Trace *t, char **texts,
+                      bool (*parse)(Trace *, const char *, GError **),
+                      GError **errp)
+{
+    for (; texts && *texts; texts++) {
+        if (!parse(t, *texts, errp)) {
             return false;
         }
-        if (cr != 0 && cr != 3 && cr != 4) {
-            return usage_error(errp, "--cr %s: 0, 3 and 4 can be traced",
-                               *crs);
-        }
-        if (!find_target(t, KVMI_EVENT_CR, cr)) {
-            add_target(t, KVMI_EVENT_CR, cr);
-        }
-    }
-    for (; msrs && *msrs; msrs++) {
-        if (!parse_msr(*msrs, &msr, errp)) {
-            return false;
-        }
-        if (!find_target(t, KVMI_EVENT_MSR, msr)) {
-            add_target(t, KVMI_EVENT_MSR, msr);
-        }
-    }
-    if (!t->targets->len) {
-        return usage_error(errp, "nothing to trace: give --cr or --msr");
     }
     return true;
 }
 
-/* Say it in the user's terms, before the engine refuses. */
-static bool check_events(Trace *t, uint32_t allowed, GError **errp)
-{
-    uint32_t missing = wanted_events(t) & ~allowed;
+/* Switching on */
 
-    if (missing) {
-        g_set_error(errp, KVMI_ENGINE_ERROR, KVM_EPERM,
-                    "this VM does not offer the event '%s': its manager does "
-                    "not allow it, or its engine does not have it (see kvmi "
-                    "info)", kvmi_event_name(__builtin_ctz(missing)));
-        return false;
-    }
-    return true;
+static uint64_t first_page(const Target *target)
+{
+    return target->index - target->index % KVMI_PAGE_SIZE;
+}
+
+static uint64_t page_count(const Target *target)
+{
+    return (target->index + target->length - first_page(target) +
+            KVMI_PAGE_SIZE - 1) / KVMI_PAGE_SIZE;
 }
 
 static bool hook_vcpu(Trace *t, uint16_t vcpu, GError **errp)
 {
-    KvmiClient *client = t->app->client;
+    KvmiClient *client = t->watch.app->client;
     unsigned i;
 
     for (i = 0; i < t->targets->len; i++) {
-        Target *target = &g_array_index(t->targets, Target, i);
-        bool ok = target->event == KVMI_EVENT_CR
-                  ? kvmi_control_cr(client, vcpu, target->index, true, errp)
-                  : kvmi_control_msr(client, vcpu, target->index, true, errp);
+        const Target *target = nth(t, i);
 
-        if (!ok) {
+        if ((target->event == KVMI_EVENT_CR &&
+             !kvmi_control_cr(client, vcpu, target->index, true, errp)) ||
+            (target->event == KVMI_EVENT_MSR &&
+             !kvmi_control_msr(client, vcpu, target->index, true, errp))) {
             return false;
         }
     }
-    return kvmi_control_events(client, vcpu, wanted_events(t), errp);
+    return !wanted_events(t) ||
+           kvmi_control_events(client, vcpu, wanted_events(t), errp);
 }
 
-static bool hook(Trace *t, GError **errp)
+/* A page that several targets have is closed to what any of them traces. */
+static bool restrict_page(Trace *t, uint64_t gpa, GError **errp)
 {
-    const uint32_t vm_events = KVMI_EVENT_UNHOOK_FLAG |
-                               (t->new_vcpus ? KVMI_EVENT_CREATE_VCPU_FLAG
-                                             : 0);
-    struct kvmi_get_version_reply version;
-    unsigned vcpu;
+    uint8_t access = KVMI_PAGE_ACCESS_ALL;
+    unsigned i;
 
-    if (!kvmi_get_version(t->app->client, &version, errp) ||
-        !check_events(t, version.events, errp)) {
-        return false;
+    if (breakpoints_in_page(t->breakpoints, gpa)) {
+        return usage_error(errp, "--pf and --bp cannot both have the page "
+                           "0x%" PRIx64, gpa);
     }
-    if ((version.events & vm_events) &&
-        (version.commands & KVMI_CONTROL_VM_EVENTS_FLAG) &&
-        !kvmi_control_vm_events(t->app->client, version.events & vm_events,
-                                errp)) {
-        return false;
+    for (i = 0; i < t->targets->len; i++) {
+        const Target *target = nth(t, i);
+
+        if (target->event == KVMI_EVENT_PF && gpa >= first_page(target) &&
+            gpa - first_page(target) < page_count(target) * KVMI_PAGE_SIZE) {
+            access &= ~target->access;
+        }
     }
-    for (vcpu = t->first; vcpu < t->end; vcpu++) {
-        if (!hook_vcpu(t, vcpu, errp)) {
-            return false;
+    return kvmi_set_access(t->watch.app->client, gpa, 1, access, errp);
+}
+
+static bool restrict_pages(Trace *t, GError **errp)
+{
+    unsigned i;
+    uint64_t page;
+
+    for (i = 0; i < t->targets->len; i++) {
+        if (nth(t, i)->event == KVMI_EVENT_PF) {
+            for (page = 0; page < page_count(nth(t, i)); page++) {
+                if (!restrict_page(t, first_page(nth(t, i)) +
+                                   page * KVMI_PAGE_SIZE, errp)) {
+                    return false;
+                }
+            }
         }
     }
     return true;
 }
 
+static bool hook(Watch *w, GError **errp)
+{
+    Trace *t = (Trace *)w;
+    uint32_t vm_events = KVMI_EVENT_UNHOOK_FLAG |
+                         (t->new_vcpus || t->vm_events
+                          ? KVMI_EVENT_CREATE_VCPU_FLAG : 0);
+    uint32_t offered;
+    unsigned vcpu;
+
+    if (!watch_check_events(w, wanted_events(t) |
+                            (t->vm_events ? vm_events : 0), &offered, errp) ||
+        !watch_vm_events(w, vm_events, offered, errp)) {
+        return false;
+    }
+    for (vcpu = w->first; vcpu < w->end; vcpu++) {
+        if (!hook_vcpu(t, vcpu, errp)) {
+            return false;
+        }
+    }
+    return breakpoints_insert(t->breakpoints, errp) &&
+           restrict_pages(t, errp);
+}
+
 /* Events */
 
-static void count_event(Trace *t, Target *target, const KvmiEvent *event,
-                        uint64_t new_value)
+static Target *target_of(Trace *t, const KvmiEvent *event, uint64_t bp)
 {
+    unsigned i;
+
+    switch (event->common.event) {
+    case KVMI_EVENT_CR:
+        return find_target(t, KVMI_EVENT_CR, event->cr.cr);
+    case KVMI_EVENT_MSR:
+        return find_target(t, KVMI_EVENT_MSR, event->msr.msr);
+    case KVMI_EVENT_BREAKPOINT:
+        return find_target(t, KVMI_EVENT_BREAKPOINT, bp);
+    case KVMI_EVENT_PF:
+        for (i = 0; i < t->targets->len; i++) {
+            Target *target = nth(t, i);
+
+            if (target->event == KVMI_EVENT_PF &&
+                event->pf.gpa >= target->index &&
+                event->pf.gpa - target->index < target->length &&
+                (event->pf.mode & target->access)) {
+                return target;
+            }
+        }
+        return NULL;
+    default:
+        return find_target(t, event->common.event, 0);
+    }
+}
+
+static void count_event(Trace *t, Target *target, const KvmiEvent *event)
+{
+    uint64_t value = event_value(event);
     uint16_t vcpu = event->common.vcpu;
 
-    t->events++;
+    t->watch.events++;
     target->count++;
-    if (!g_hash_table_contains(target->values, &new_value)) {
+    if (!g_hash_table_contains(target->values, &value)) {
         uint64_t *key = g_new(uint64_t, 1);
 
-        *key = new_value;
+        *key = value;
         g_hash_table_add(target->values, key);
     }
     if (vcpu >= t->vcpu_counts->len) {
@@ -191,219 +306,138 @@ static void count_event(Trace *t, Target *target, const KvmiEvent *event,
     g_array_index(t->vcpu_counts, uint64_t, vcpu)++;
 }
 
-static const char *target_label(const Target *target, char buf[16])
+/* A hit of a breakpoint that came as a PF event is shown as what it is. */
+static void note_event(Trace *t, Target *target, const KvmiEvent *event,
+                       bool hit)
 {
-    if (target->event == KVMI_EVENT_CR) {
-        g_snprintf(buf, 16, "cr%" PRIu32, target->index);
-        return buf;
-    }
-    return msr_label(target->index, buf);
-}
+    KvmiEvent shown = *event;
 
-/*
- * stdio loses what a signal keeps it from writing.  Here it is kept, so that
- * the guest can be let go first, and the output is still whole.
- */
-static bool flush_out(Trace *t, GError **errp)
-{
-    while (t->out->len) {
-        ssize_t n = write(STDOUT_FILENO, t->out->str, t->out->len);
-
-        if (n >= 0) {
-            g_string_erase(t->out, 0, n);
-        } else if (errno != EINTR) {
-            g_string_truncate(t->out, 0);
-            return local_error(errp,
-                               "cannot write to the standard output: %s",
-                               g_strerror(errno));
-        } else if (kvmi_is_cancelled(&t->app->cancel)) {
-            g_set_error(errp, KVMI_ERROR, KVMI_ERROR_CANCELLED,
-                        "interrupted");
-            return false;
-        }
+    if (hit && event->common.event == KVMI_EVENT_PF) {
+        shown.common.event = KVMI_EVENT_BREAKPOINT;
+        shown.breakpoint.gpa = event->pf.gpa;
     }
-    return true;
-}
-
-static void put_json(Trace *t)
-{
-    g_string_append(t->out, t->json.text->str);
-    g_string_append_c(t->out, '\n');
-    json_clear(&t->json);
-}
-
-static void show_event(Trace *t, const Target *target,
-                       const KvmiEvent *event, uint64_t old_value,
-                       uint64_t new_value)
-{
-    char buf[16];
-    Json *json = &t->json;
-
-    if (t->summary_only) {
-        return;
+    count_event(t, target, &shown);
+    if (!t->summary_only) {
+        show_event(&t->watch, &shown);
     }
-    if (!t->app->json) {
-        g_string_append_printf(t->out, "%12.6f  vcpu %u  rip %016" PRIx64
-                               "  %-14s %016" PRIx64 " -> %016" PRIx64 "\n",
-                               (g_get_monotonic_time() - t->start) / 1e6,
-                               event->common.vcpu,
-                               (uint64_t)event->common.regs.rip,
-                               target_label(target, buf),
-                               old_value, new_value);
-        return;
-    }
-    json_object(json, NULL);
-    json_double(json, "time", g_get_real_time() / 1e6, 6);
-    json_uint(json, "vcpu", event->common.vcpu);
-    json_hex(json, "rip", event->common.regs.rip);
-    json_hex(json, "cr3", event->common.sregs.cr3);
-    json_string(json, "event", kvmi_event_name(target->event));
-    if (target->event == KVMI_EVENT_CR) {
-        json_uint(json, "cr", target->index);
-    } else {
-        json_string(json, "msr", msr_label(target->index, buf));
-        json_hex(json, "index", target->index);
-    }
-    json_hex(json, "old", old_value);
-    json_hex(json, "new", new_value);
-    json_object_end(json);
-    put_json(t);
 }
 
 /* The guest waits: answer before anything else. */
-static bool handle_event(Trace *t, const KvmiEvent *event, GError **errp)
+static bool handle(Watch *w, const KvmiEvent *event, GError **errp)
 {
-    uint64_t old_value, new_value;
+    Trace *t = (Trace *)w;
+    BreakpointOutcome outcome;
+    uint64_t bp = 0;
     Target *target;
 
-    if (event->common.event == KVMI_EVENT_CREATE_VCPU &&
+    if (event->common.event == KVMI_EVENT_CREATE_VCPU && t->new_vcpus &&
         !hook_vcpu(t, event->common.vcpu, errp)) {
         return false;
     }
-    if (!kvmi_event_continue(t->app->client, event, errp)) {
+    outcome = breakpoints_event(t->breakpoints, event, &bp, errp);
+    if (outcome == BREAKPOINT_FAILED ||
+        (outcome == BREAKPOINT_NOT_OURS && !watch_continue(w, event, errp))) {
         return false;
     }
-
-    switch (event->common.event) {
-    case KVMI_EVENT_CR:
-        target = find_target(t, KVMI_EVENT_CR, event->cr.cr);
-        old_value = event->cr.old_value;
-        new_value = event->cr.new_value;
-        break;
-    case KVMI_EVENT_MSR:
-        target = find_target(t, KVMI_EVENT_MSR, event->msr.msr);
-        old_value = event->msr.old_value;
-        new_value = event->msr.new_value;
-        break;
-    case KVMI_EVENT_UNHOOK:
-        t->unhook_asked = true;
-        return true;
-    default:
-        return true;
-    }
-    if (!target) {
+    w->unhook_asked |= event->common.event == KVMI_EVENT_UNHOOK;
+    target = outcome == BREAKPOINT_HIT
+             ? find_target(t, KVMI_EVENT_BREAKPOINT, bp)
+             : target_of(t, event, bp);
+    if (target && outcome != BREAKPOINT_STEP) {
+        note_event(t, target, event, outcome == BREAKPOINT_HIT);
+    } else if (event->common.event == KVMI_EVENT_CR ||
+               event->common.event == KVMI_EVENT_MSR) {
         g_set_error(errp, KVMI_ERROR, KVMI_ERROR_PROTOCOL,
                     "the VM sent an event that was not asked for");
         return false;
     }
-    count_event(t, target, event, new_value);
-    show_event(t, target, event, old_value, new_value);
     return true;
 }
 
-static int time_left_ms(const Trace *t)
+static bool release(Watch *w, GError **errp)
 {
-    return t->stop < 0 ? -1
-                       : MAX(0, (t->stop - g_get_monotonic_time() + 999) /
-                                1000);
+    return breakpoints_remove(((Trace *)w)->breakpoints, errp);
 }
 
-static bool finished(const Trace *t)
+static bool answer_late(KvmiClient *client, const KvmiEvent *event,
+                        void *opaque, GError **errp)
 {
-    return t->unhook_asked ||
-           (t->max_events && t->events >= t->max_events) ||
-           (t->stop >= 0 && g_get_monotonic_time() >= t->stop);
-}
+    Trace *t = opaque;
+    bool answered;
 
-/* Until it is finished, or somebody wants it to end. */
-static bool trace_events(Trace *t, GError **errp)
-{
-    while (!finished(t)) {
-        KvmiEvent *event;
-        bool ok;
-
-        /* What is written is seen while nothing else happens. */
-        if (!kvmi_next_event(t->app->client, 0, &event, errp)) {
-            return false;
-        }
-        if ((!event || t->out->len > FLUSH_SIZE) && !flush_out(t, errp)) {
-            kvmi_event_free(event);
-            return false;
-        }
-        if (!event && !kvmi_next_event(t->app->client, time_left_ms(t),
-                                       &event, errp)) {
-            return false;
-        }
-        if (event) {
-            ok = handle_event(t, event, errp);
-            kvmi_event_free(event);
-            if (!ok) {
-                return false;
-            }
-        }
-    }
-    return true;
+    return breakpoints_answer_late(t->breakpoints, event, &answered, errp) &&
+           (answered || kvmi_event_continue(client, event, errp));
 }
 
 /* The summary */
 
+static const char *target_label(const Target *target, char buf[32])
+{
+    char access[4];
+
+    switch (target->event) {
+    case KVMI_EVENT_CR:
+        g_snprintf(buf, 32, "cr%" PRIu64, target->index);
+        return buf;
+    case KVMI_EVENT_MSR:
+        return msr_label(target->index, buf);
+    case KVMI_EVENT_PF:
+        g_snprintf(buf, 32, "0x%" PRIx64 ":%s", target->index,
+                   access_name(target->access, access));
+        return buf;
+    case KVMI_EVENT_BREAKPOINT:
+        g_snprintf(buf, 32, "0x%" PRIx64, target->index);
+        return buf;
+    default:
+        return kvmi_event_name(target->event);
+    }
+}
+
 static void print_summary(Trace *t, double seconds)
 {
-    GString *out = t->out;
+    Watch *w = &t->watch;
     unsigned i;
 
-    g_string_append_printf(out, "%" PRIu64 " events in %.1f s, "
-                           "%.0f per second%s\n", t->events, seconds,
-                           t->events / seconds, t->unhook_asked ?
-                           "; the VM asked to be released" : "");
+    watch_put(w, "%" PRIu64 " events in %.1f s, %.0f per second%s\n",
+              w->events, seconds, w->events / seconds,
+              w->unhook_asked ? "; the VM asked to be released" : "");
     for (i = 0; i < t->targets->len; i++) {
-        Target *target = &g_array_index(t->targets, Target, i);
-        unsigned values = g_hash_table_size(target->values);
-        char buf[16];
+        const Target *target = nth(t, i);
+        char buf[32];
 
-        g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s  %u %s\n",
-                               target_label(target, buf), target->count,
-                               target->count / seconds, values,
-                               target->event == KVMI_EVENT_CR &&
-                               target->index == 3 ?
-                               "address spaces" : "values");
+        watch_put(w, "  %-14s %10" PRIu64 "  %10.1f/s  %u %s\n",
+                  target_label(target, buf), target->count,
+                  target->count / seconds,
+                  g_hash_table_size(target->values),
+                  event_value_name(target->event, target->index));
     }
     for (i = 0; i < t->vcpu_counts->len; i++) {
         uint64_t count = g_array_index(t->vcpu_counts, uint64_t, i);
         g_autofree char *label = g_strdup_printf("vcpu %u", i);
 
-        g_string_append_printf(out, "  %-14s %10" PRIu64 "  %10.1f/s\n",
-                               label, count, count / seconds);
+        watch_put(w, "  %-14s %10" PRIu64 "  %10.1f/s\n",
+                  label, count, count / seconds);
     }
 }
 
 static void json_summary(Trace *t, double seconds)
 {
-    Json *json = &t->json;
+    Json *json = &t->watch.json;
     unsigned i;
 
     json_object(json, NULL);
     json_object(json, "summary");
     json_double(json, "seconds", seconds, 3);
-    json_uint(json, "events", t->events);
-    json_double(json, "rate", t->events / seconds, 1);
-    json_bool(json, "unhook-asked", t->unhook_asked);
+    json_uint(json, "events", t->watch.events);
+    json_double(json, "rate", t->watch.events / seconds, 1);
+    json_bool(json, "unhook-asked", t->watch.unhook_asked);
     json_array(json, "targets");
     for (i = 0; i < t->targets->len; i++) {
-        Target *target = &g_array_index(t->targets, Target, i);
-        char buf[16];
+        const Target *target = nth(t, i);
+        char buf[32];
 
         json_object(json, NULL);
+        json_string(json, "event", kvmi_event_name(target->event));
         json_string(json, "what", target_label(target, buf));
         json_uint(json, "events", target->count);
         json_double(json, "rate", target->count / seconds, 1);
@@ -418,134 +452,147 @@ static void json_summary(Trace *t, double seconds)
     json_array_end(json);
     json_object_end(json);
     json_object_end(json);
-    put_json(t);
+    watch_put_json(&t->watch);
 }
 
-static void show_summary(Trace *t)
+static void summary(Watch *w, double seconds)
 {
-    double seconds = MAX(1, g_get_monotonic_time() - t->start) / 1e6;
-
-    (t->app->json ? json_summary : print_summary)(t, seconds);
+    (w->app->json ? json_summary : print_summary)((Trace *)w, seconds);
 }
 
-/* Being told to end is the ordinary end of a trace. */
-static bool forgive_signal(Trace *t, GError **err)
+/* The command line */
+
+typedef struct TraceOptions {
+    WatchOptions watch;
+    char **crs;
+    char **msrs;
+    char **pfs;
+    char **bps;
+    gboolean descriptor;
+    gboolean xsetbv;
+    gboolean hypercall;
+    gboolean trap;
+    gboolean vm;
+} TraceOptions;
+
+static bool parse_targets(Trace *t, const TraceOptions *o, GError **errp)
 {
-    if (app_signal() &&
-        g_error_matches(*err, KVMI_ERROR, KVMI_ERROR_CANCELLED)) {
-        g_clear_error(err);
-        return true;
+    if (!parse_all(t, o->crs, parse_cr, errp) ||
+        !parse_all(t, o->msrs, parse_traced_msr, errp) ||
+        !parse_all(t, o->pfs, parse_pf, errp) ||
+        !parse_all(t, o->bps, parse_bp, errp)) {
+        return false;
     }
-    return false;
+    if (o->descriptor) {
+        add_target(t, KVMI_EVENT_DESCRIPTOR, 0);
+    }
+    if (o->xsetbv) {
+        add_target(t, KVMI_EVENT_XSETBV, 0);
+    }
+    if (o->hypercall) {
+        add_target(t, KVMI_EVENT_HYPERCALL, 0);
+    }
+    if (o->trap) {
+        add_target(t, KVMI_EVENT_TRAP, 0);
+    }
+    if (o->vm) {
+        t->vm_events = true;
+        add_target(t, KVMI_EVENT_CREATE_VCPU, 0);
+        add_target(t, KVMI_EVENT_UNHOOK, 0);
+    }
+    if (!t->targets->len) {
+        return usage_error(errp, "nothing to trace: give --cr, --msr, --pf, "
+                           "--bp or another event (see --help)");
+    }
+    if (o->bps && o->watch.vcpu) {
+        return usage_error(errp, "--bp is for all vCPUs: a vCPU that is not "
+                           "traced would crash at it");
+    }
+    return true;
 }
 
-static bool trace(Trace *t, GError **errp)
+static bool trace(Trace *t, const TraceOptions *o, GError **errp)
 {
-    GError *err = NULL;
-    bool ok;
+    Watch *w = &t->watch;
+    int vcpu;
 
-    t->start = g_get_monotonic_time();
-    ok = hook(t, &err) || forgive_signal(t, &err);
-    if (ok) {
-        if (!t->app->quiet) {
-            fprintf(stderr, "kvmi: tracing VM '%s', Ctrl-C ends it\n",
-                    kvmi_client_vm(t->app->client)->name);
-        }
-        ok = trace_events(t, &err) || forgive_signal(t, &err);
-        show_summary(t);
+    if (!parse_vcpu(o->watch.vcpu, -1, &vcpu, errp) ||
+        !watch_check_options(&o->watch, errp) ||
+        !parse_targets(t, o, errp) ||
+        !app_connect(w->app, errp) ||
+        !app_vcpus(w->app, vcpu, &w->first, &w->end, errp)) {
+        return false;
     }
-
-    /*
-     * Whatever happened: leave the guest as it was found, and only then wait
-     * for whoever reads what is still to be written.
-     */
-    kvmi_cancel_reset(&t->app->cancel);
-    if (!kvmi_client_unhook(t->app->client, ok ? &err : NULL)) {
-        ok = false;
-    }
-    app_disconnect(t->app);
-    if (!flush_out(t, ok ? &err : NULL)) {
-        ok = false;
-    }
-    if (err) {
-        g_propagate_error(errp, err);
-    }
-    return ok;
-}
-
-static bool parse_options(Trace *t, double duration, int64_t count,
-                          char **crs, char **msrs, GError **errp)
-{
-    if (duration < 0 || duration > 1e9) {
-        return usage_error(errp, "--duration %g: give seconds", duration);
-    }
-    if (count < 0) {
-        return usage_error(errp, "--count: give the number of events");
-    }
-    t->max_events = count;
-    return parse_targets(t, crs, msrs, errp);
+    t->summary_only = o->watch.summary;
+    t->new_vcpus = vcpu < 0;
+    return watch_run(w, &o->watch, errp);
 }
 
 static bool run_trace(App *app, int argc, char **argv, GError **errp)
 {
-    g_auto(GStrv) crs = NULL;
-    g_auto(GStrv) msrs = NULL;
-    g_autofree char *vcpu_text = NULL;
-    double duration = 0;
-    gboolean summary = FALSE;
-    int64_t count = 0;
+    TraceOptions o = { 0 };
     const GOptionEntry entries[] = {
-        { "cr", 0, 0, G_OPTION_ARG_STRING_ARRAY, &crs,
+        { "cr", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.crs,
           "control register to trace: 0, 3 or 4; may be repeated", "N" },
-        { "msr", 0, 0, G_OPTION_ARG_STRING_ARRAY, &msrs,
+        { "msr", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.msrs,
           "MSR to trace, like lstar; may be repeated", "NAME|INDEX" },
-        { "vcpu", 0, 0, G_OPTION_ARG_STRING, &vcpu_text,
+        { "pf", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.pfs,
+          "accesses to trace, of these kinds to this page or these bytes; "
+          "may be repeated", "GPA[+LENGTH][:rwx]" },
+        { "bp", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.bps,
+          "instruction to trace; may be repeated", "GVA" },
+        { "descriptor", 0, 0, G_OPTION_ARG_NONE, &o.descriptor,
+          "trace LGDT, LIDT, LLDT, LTR, SGDT, SIDT, SLDT and STR", NULL },
+        { "xsetbv", 0, 0, G_OPTION_ARG_NONE, &o.xsetbv,
+          "trace writes to XCR0", NULL },
+        { "hypercall", 0, 0, G_OPTION_ARG_NONE, &o.hypercall,
+          "trace the guest's calls to the tool", NULL },
+        { "trap", 0, 0, G_OPTION_ARG_NONE, &o.trap,
+          "trace injected exceptions that were lost", NULL },
+        { "vm", 0, 0, G_OPTION_ARG_NONE, &o.vm,
+          "trace new vCPUs, and the VM's wish to be let go", NULL },
+        { "vcpu", 0, 0, G_OPTION_ARG_STRING, &o.watch.vcpu,
           "only this vCPU", "N" },
-        { "duration", 0, 0, G_OPTION_ARG_DOUBLE, &duration,
-          "end after so long", "SECONDS" },
-        { "count", 0, 0, G_OPTION_ARG_INT64, &count,
-          "end after so many events", "N" },
-        { "summary", 0, 0, G_OPTION_ARG_NONE, &summary,
-          "only the summary, no line for each event", NULL },
+        WATCH_OPTIONS(o.watch),
         { NULL }
     };
     Trace t = {
-        .app = app,
+        .watch = {
+            .app = app,
+            .what = "tracing",
+            .hook = hook,
+            .handle = handle,
+            .release = release,
+            .answer = answer_late,
+            .summary = summary,
+        },
         .targets = g_array_new(FALSE, TRUE, sizeof(Target)),
         .vcpu_counts = g_array_new(FALSE, TRUE, sizeof(uint64_t)),
-        .stop = -1,
-        .out = g_string_new(NULL),
     };
     bool ok;
-    int vcpu;
 
+    t.breakpoints = breakpoints_new(&t.watch);
     g_array_set_clear_func(t.targets, target_clear);
     ok = app_parse(app, entries, &argc, &argv, 0, 0, errp) &&
-         parse_vcpu(vcpu_text, -1, &vcpu, errp) &&
-         parse_options(&t, duration, count, crs, msrs, errp) &&
-         app_connect(app, errp) &&
-         app_vcpus(app, vcpu, &t.first, &t.end, errp);
-    if (ok) {
-        t.summary_only = summary;
-        t.new_vcpus = vcpu < 0;
-        if (duration > 0) {
-            t.stop = g_get_monotonic_time() + duration * G_USEC_PER_SEC;
-        }
-        ok = trace(&t, errp);
-    }
+         trace(&t, &o, errp);
+    breakpoints_free(t.breakpoints);
     g_array_unref(t.targets);
     g_array_unref(t.vcpu_counts);
-    g_string_free(t.out, TRUE);
+    g_strfreev(o.crs);
+    g_strfreev(o.msrs);
+    g_strfreev(o.pfs);
+    g_strfreev(o.bps);
+    g_free(o.watch.vcpu);
     return ok;
 }
 
 const Subcommand cmd_trace = {
     .name = "trace",
-    .summary = "a line for each write to control registers and MSRs",
+    .summary = "a line for each thing that the guest does",
     .description =
-        "Shows what the guest writes to CR0, CR3, CR4 and MSRs as it\n"
-        "happens: when, on which vCPU, from which RIP, and the value before\n"
-        "and after; with rates at the end.  The guest goes on after each.\n"
-        "Ctrl-C unhooks, and leaves the guest running.",
+        "Shows what the guest does as it happens: writes to CR0, CR3, CR4 and\n"
+        "MSRs, accesses to pages, instructions that it executes; when, on\n"
+        "which vCPU, from which RIP; with rates at the end.  The guest goes\n"
+        "on after each.  Ctrl-C unhooks, and leaves the guest running.",
     .run = run_trace,
 };

@@ -21,7 +21,8 @@ enum {
     EXIT_REFUSED = 7,           /* the engine refused a command */
     EXIT_NO_ANSWER = 8,         /* the VM is there, but does not answer */
     EXIT_PROTOCOL = 9,          /* the VM sent what it must not send */
-    EXIT_NOT_FOUND = 10,        /* search */
+    EXIT_NOT_FOUND = 10,        /* what search looked for, a mapped page */
+    EXIT_LOST = 11,             /* inject: the guest got something else */
     EXIT_SIGNAL = 128,          /* plus the signal's number */
 };
 
@@ -57,8 +58,9 @@ struct Subcommand {
     bool (*run)(App *app, int argc, char **argv, GError **errp);
 };
 
-extern const Subcommand cmd_cpuid, cmd_dump, cmd_info, cmd_pause, cmd_read,
-                        cmd_regs, cmd_search, cmd_trace, cmd_write, cmd_xsave;
+extern const Subcommand cmd_access, cmd_cpuid, cmd_dump, cmd_info, cmd_inject,
+                        cmd_pause, cmd_protect, cmd_read, cmd_regs, cmd_search,
+                        cmd_trace, cmd_write, cmd_xsave;
 
 /*
  * Parse a subcommand's options, and those that all have.  What is left in
@@ -93,6 +95,9 @@ bool parse_msr(const char *text, uint32_t *out, GError **errp);
 /* "rax=0x1234" */
 bool parse_reg_value(const char *text, unsigned *reg, uint64_t *value,
                      GError **errp);
+
+/* "rwx", "r-x", "-" */
+bool parse_access(const char *text, uint8_t *access, GError **errp);
 
 /* Bytes from words of hexadecimal digits; @args ends with NULL. */
 bool parse_hex(char **args, GByteArray *out, GError **errp);

@@ -248,6 +248,8 @@ bool kvmi_set_page_access(KvmiClient *c, uint16_t vcpu,
         return false;
     }
     memcpy(u.msg.entries, entries, count * sizeof(entries[0]));
+    /* One that fails may have set some of them. */
+    kvmi_client_note_access(c, entries, count);
     return vcpu_call(c, vcpu, KVMI_SET_PAGE_ACCESS, &u,
                      sizeof(u.msg) + count * sizeof(entries[0]),
                      NULL, 0, errp);

@@ -59,6 +59,7 @@ struct KvmiClient {
     GQueue events;              /* of KvmiEvent */
     GArray *vcpus_with_events;  /* of uint16_t */
     bool vm_events;
+    GHashTable *restricted;     /* set of uint64_t: gpas of pages */
 
     /*
      * Whoever has set @reading may read into the free part of @rx without
@@ -669,6 +670,52 @@ bool kvmi_client_has_vm_events(KvmiClient *c)
     return vm_events;
 }
 
+void kvmi_client_note_access(KvmiClient *c,
+                             const struct kvmi_page_access_entry *entries,
+                             unsigned count)
+{
+    unsigned i;
+
+    g_mutex_lock(&c->lock);
+    for (i = 0; i < count; i++) {
+        uint64_t gpa = entries[i].gpa - entries[i].gpa % KVMI_PAGE_SIZE;
+
+        if (entries[i].access == KVMI_PAGE_ACCESS_ALL) {
+            g_hash_table_remove(c->restricted, &gpa);
+        } else {
+            uint64_t *key = g_new(uint64_t, 1);
+
+            *key = gpa;
+            g_hash_table_add(c->restricted, key);
+        }
+    }
+    g_mutex_unlock(&c->lock);
+}
+
+static gint compare_gpas(gconstpointer a, gconstpointer b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+GArray *kvmi_client_restricted_pages(KvmiClient *c)
+{
+    GArray *gpas = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    GHashTableIter iter;
+    gpointer gpa;
+
+    g_mutex_lock(&c->lock);
+    g_hash_table_iter_init(&iter, c->restricted);
+    while (g_hash_table_iter_next(&iter, &gpa, NULL)) {
+        g_array_append_vals(gpas, gpa, 1);
+    }
+    g_mutex_unlock(&c->lock);
+    g_array_sort(gpas, compare_gpas);
+    return gpas;
+}
+
 /* Beginning and end */
 
 KvmiClient *kvmi_client_new_from_fd(int fd, const KvmiConfig *config,
@@ -701,6 +748,8 @@ KvmiClient *kvmi_client_new_from_fd(int fd, const KvmiConfig *config,
     g_cond_init(&c->cond);
     g_queue_init(&c->events);
     c->vcpus_with_events = g_array_new(FALSE, FALSE, sizeof(uint16_t));
+    c->restricted = g_hash_table_new_full(g_int64_hash, g_int64_equal,
+                                          g_free, NULL);
     c->rx = g_malloc(RX_SIZE);
     c->next_seq = 1;
     return c;
@@ -725,6 +774,7 @@ void kvmi_client_free(KvmiClient *c)
     }
     g_queue_clear_full(&c->events, g_free);
     g_array_free(c->vcpus_with_events, TRUE);
+    g_hash_table_unref(c->restricted);
     g_clear_error(&c->broken);
     g_cond_clear(&c->cond);
     g_mutex_clear(&c->lock);

@@ -59,14 +59,34 @@ bool kvmi_event_continue(KvmiClient *c, const KvmiEvent *event, GError **errp)
                             errp);
 }
 
+static bool answer_all(KvmiClient *c, KvmiAnswerFunc *answer, void *opaque,
+                       GError **errp)
+{
+    KvmiEvent *event;
+    bool ok;
+
+    do {
+        if (!kvmi_next_event(c, 0, &event, errp)) {
+            return false;
+        }
+        if (!event) {
+            return true;
+        }
+        ok = answer ? answer(c, event, opaque, errp)
+                    : kvmi_event_continue(c, event, errp);
+        kvmi_event_free(event);
+    } while (ok);
+    return false;
+}
+
 /*
  * A vCPU sends an event before it answers a command, so once the commands
  * that switch events off are answered, what is in the queue is all there is.
  */
-bool kvmi_client_unhook(KvmiClient *c, GError **errp)
+bool kvmi_client_unhook(KvmiClient *c, KvmiAnswerFunc *answer, void *opaque,
+                        GError **errp)
 {
     g_autoptr(GArray) vcpus = kvmi_client_vcpus_with_events(c);
-    KvmiEvent *event;
     unsigned i;
 
     for (i = 0; i < vcpus->len; i++) {
@@ -76,22 +96,8 @@ bool kvmi_client_unhook(KvmiClient *c, GError **errp)
             return false;
         }
     }
-    if (kvmi_client_has_vm_events(c) && !kvmi_control_vm_events(c, 0, errp)) {
-        return false;
-    }
-    for (;;) {
-        bool ok;
-
-        if (!kvmi_next_event(c, 0, &event, errp)) {
-            return false;
-        }
-        if (!event) {
-            return true;
-        }
-        ok = kvmi_event_continue(c, event, errp);
-        kvmi_event_free(event);
-        if (!ok) {
-            return false;
-        }
-    }
+    return (!kvmi_client_has_vm_events(c) ||
+            kvmi_control_vm_events(c, 0, errp)) &&
+           kvmi_give_back_access(c, errp) &&
+           answer_all(c, answer, opaque, errp);
 }

@@ -43,6 +43,12 @@ void kvmi_client_note_vm_events(KvmiClient *client, uint32_t events);
 GArray *kvmi_client_vcpus_with_events(KvmiClient *client);
 bool kvmi_client_has_vm_events(KvmiClient *client);
 
+/* The pages that have not all access, for the same; in order of their gpa. */
+void kvmi_client_note_access(KvmiClient *client,
+                             const struct kvmi_page_access_entry *entries,
+                             unsigned count);
+GArray *kvmi_client_restricted_pages(KvmiClient *client);
+
 /* One write, no reply expected. */
 bool kvmi_send(KvmiClient *client, uint16_t id, uint32_t seq,
                const void *msg, size_t size, GError **errp);
@@ -50,6 +56,11 @@ bool kvmi_send(KvmiClient *client, uint16_t id, uint32_t seq,
 /* Submit, flush, wait. */
 bool kvmi_call(KvmiClient *client, uint16_t id, const void *msg, size_t size,
                void *reply, size_t reply_size, GError **errp);
+
+/* page-access.c */
+
+/* All access to the pages that have not. */
+bool kvmi_give_back_access(KvmiClient *client, GError **errp);
 
 /* names.c */
 

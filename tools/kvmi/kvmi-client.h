@@ -53,6 +53,7 @@ typedef enum {
     KVMI_ERROR_PROTOCOL,        /* the VM sent what it must not send */
     KVMI_ERROR_ARGUMENT,        /* the caller asked for the impossible */
     KVMI_ERROR_CANCELLED,       /* kvmi_cancel() was called */
+    KVMI_ERROR_NOT_MAPPED,      /* a gva without a page */
 } KvmiError;
 
 #define KVMI_ENGINE_ERROR (kvmi_engine_error_quark())
@@ -230,6 +231,29 @@ bool kvmi_probe(KvmiClient *client, uint64_t gpa, uint64_t stride,
                 size_t npages, uint8_t *present, GError **errp);
 
 /*
+ * A guest virtual address through the page tables of @sregs: without paging,
+ * with 32-bit, PAE, 4- or 5-level page tables.  KVMI_ERROR_NOT_MAPPED where
+ * there is no page.  kvmi_read_virtual() says in *@done how many bytes it has
+ * read, also when it fails.
+ */
+bool kvmi_translate(KvmiClient *client, const struct kvm_sregs *sregs,
+                    uint64_t gva, uint64_t *gpa, GError **errp);
+bool kvmi_read_virtual(KvmiClient *client, const struct kvm_sregs *sregs,
+                       uint64_t gva, void *buf, size_t size, size_t *done,
+                       GError **errp);
+
+/*
+ * Access of @npages pages, from the one of @gpa on.  What is not
+ * KVMI_PAGE_ACCESS_ALL is given back by kvmi_client_unhook().
+ */
+#define KVMI_PAGE_ACCESS_ALL \
+    (KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W | KVMI_PAGE_ACCESS_X)
+bool kvmi_get_access(KvmiClient *client, uint64_t gpa, size_t npages,
+                     uint8_t *access, GError **errp);
+bool kvmi_set_access(KvmiClient *client, uint64_t gpa, size_t npages,
+                     uint8_t access, GError **errp);
+
+/*
  * Requests in flight: any command, any number of them.
  *
  * kvmi_submit() sends @size bytes of @msg as a message with that @id; the
@@ -285,12 +309,17 @@ bool kvmi_event_continue(KvmiClient *client, const KvmiEvent *event,
 
 /*
  * Leave a VM as it would be without us: switch off the events that were
- * switched on through this client, and answer what waits for an answer.
- * Events that the caller has taken out of the queue are the caller's to
- * answer, before this.  Works after kvmi_cancel() too, if that was reset.
- * kvmi_client_free() is still to be called.
+ * switched on through this client, give back the access that was taken from
+ * pages, and answer what waits for an answer, with @answer, or with
+ * kvmi_event_continue() where that is NULL.  Events that the caller has taken
+ * out of the queue are the caller's to answer, before this.  Works after
+ * kvmi_cancel() too, if that was reset.  kvmi_client_free() is still to be
+ * called.
  */
-bool kvmi_client_unhook(KvmiClient *client, GError **errp);
+typedef bool KvmiAnswerFunc(KvmiClient *client, const KvmiEvent *event,
+                            void *opaque, GError **errp);
+bool kvmi_client_unhook(KvmiClient *client, KvmiAnswerFunc *answer,
+                        void *opaque, GError **errp);
 
 /*
  * Names, as they are in QEMU's options and QMP: "get-registers", "cr".

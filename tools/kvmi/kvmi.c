@@ -32,7 +32,10 @@ static const Subcommand *const subcommands[] = {
     &cmd_cpuid,
     &cmd_xsave,
     &cmd_trace,
+    &cmd_access,
+    &cmd_protect,
     &cmd_pause,
+    &cmd_inject,
 };
 
 /* Signals */
@@ -323,6 +326,8 @@ static int kvmi_error_status(int code)
         return EXIT_NO_ANSWER;
     case KVMI_ERROR_PROTOCOL:
         return EXIT_PROTOCOL;
+    case KVMI_ERROR_NOT_MAPPED:
+        return EXIT_NOT_FOUND;
     case KVMI_ERROR_CANCELLED:
         return EXIT_SIGNAL + app_signal();
     default:

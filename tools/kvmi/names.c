@@ -115,9 +115,14 @@ static const char *einval_meaning(uint16_t id)
     case KVMI_GET_REGISTERS:
     case KVMI_CONTROL_MSR:
         return "there is no such vCPU, or no such MSR";
+    case KVMI_GET_PAGE_ACCESS:
+        return "it is not RAM";
+    case KVMI_SET_PAGE_ACCESS:
+        return "it is not RAM, or this machine cannot have such an access";
     case KVMI_SET_REGISTERS:
     case KVMI_GET_CPUID:
     case KVMI_GET_XSAVE:
+    case KVMI_INJECT_EXCEPTION:
         return "there is no such vCPU";
     default:
         return kvmi_engine_error_meaning(KVM_EINVAL);

@@ -120,6 +120,35 @@ bool parse_reg_value(const char *text, unsigned *reg, uint64_t *value,
     return parse_number(equals + 1, name, UINT64_MAX, value, errp);
 }
 
+bool parse_access(const char *text, uint8_t *access, GError **errp)
+{
+    const char *p;
+
+    *access = 0;
+    for (p = text; *p; p++) {
+        switch (*p) {
+        case 'r':
+            *access |= KVMI_PAGE_ACCESS_R;
+            break;
+        case 'w':
+            *access |= KVMI_PAGE_ACCESS_W;
+            break;
+        case 'x':
+            *access |= KVMI_PAGE_ACCESS_X;
+            break;
+        case '-':
+            break;
+        default:
+            return usage_error(errp, "'%s' is no access: give r, w and x, or "
+                               "- for none", text);
+        }
+    }
+    if (p == text) {
+        return usage_error(errp, "no access: give r, w and x, or - for none");
+    }
+    return true;
+}
+
 bool parse_hex(char **args, GByteArray *out, GError **errp)
 {
     int high = -1;

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What the tests of the command kvmi share: running it, a real QEMU, and a VM
+# that is played, for what a real one does not do when a test wants it.
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
+KVMI = ''
+PATIENCE = 30           # seconds until something that should happen has failed
+
+COUNTER = 0x500         # where the guest counts its rounds
+STEP = 0x1000           # what it adds to CR3 and LSTAR in each
+
+GUEST = bytes.fromhex(
+    '31c0'              # xor   ax, ax
+    '8ed8'              # mov   ds, ax
+    '66b9820000c0'      # mov   ecx, 0xc0000082 (LSTAR)
+    '6631d2'            # xor   edx, edx
+    '6631db'            # xor   ebx, ebx
+                        # 1:
+    '6681c300100000'    # add   ebx, STEP
+    '0f22db'            # mov   cr3, ebx
+    '6689d8'            # mov   eax, ebx
+    '0f30'              # wrmsr
+    '66ff060005'        # inc   dword ptr [COUNTER]
+    'ebea')             # jmp   1b
+
+
+class Failure(Exception):
+    pass
+
+
+class Skip(Exception):
+    pass
+
+
+def check(condition, *what):
+    if not condition:
+        raise Failure(' '.join(str(w) for w in what))
+
+
+def equal(have, want, what=''):
+    check(have == want, what, 'is', repr(have), 'and should be', repr(want))
+
+
+class Result:
+    def __init__(self, status, out, err):
+        self.status = status
+        self.raw = out
+        self.out = out.decode(errors='replace')
+        self.err = err.decode(errors='replace')
+        self.lines = self.out.splitlines()
+
+    def json(self):
+        return json.loads(self.out)
+
+
+def kvmi_program():
+    return KVMI
+
+
+def kvmi(*args, status=0, **kwargs):
+    """Run the command to its end and check its exit status."""
+    done = subprocess.run([KVMI, *map(str, args)], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=PATIENCE, check=False, **kwargs)
+    result = Result(done.returncode, done.stdout, done.stderr)
+    equal(result.status, status,
+          f'exit status of kvmi {" ".join(map(str, args))} '
+          f'({result.err.strip()})')
+    if status:
+        check(result.err.startswith('kvmi'), 'no error message:', result.err)
+    return result
+
+
+def kvmi_start(*args, stdout=subprocess.PIPE):
+    return subprocess.Popen([KVMI, *map(str, args)], stdout=stdout,
+                            stderr=subprocess.PIPE)
+
+
+def kvmi_end(process, status):
+    out, err = process.communicate(timeout=PATIENCE)
+    result = Result(process.returncode, out or b'', err)
+    equal(result.status, status, f'exit status ({result.err.strip()})')
+    return result
+
+
+def wait_for(condition, what):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        check(time.monotonic() < end, 'waited in vain for', what)
+        time.sleep(0.02)
+
+
+class VM:
+    """A QEMU with introspection, and a directory for its socket and files."""
+
+    def __init__(self, *args, accel='tcg', smp=2, memory='64M', wait=True,
+                 listens=False, chardev=None, **properties):
+        self.dir = tempfile.mkdtemp(prefix='kvmi-')
+        self.sock = self.path('sock')
+        bios = bytearray(b'\xf4' * 0x10000)
+        bios[:len(GUEST)] = GUEST
+        bios[0xfff0:0xfff5] = bytes.fromhex('ea000000f0')
+        with open(self.path('bios'), 'wb') as f:
+            f.write(bios)
+        if not chardev:
+            chardev = f'path={self.sock},' + ('server=on,wait=off' if listens
+                                              else 'reconnect-ms=20')
+        properties |= {'qom-type': 'introspection', 'id': 'kvmi0',
+                       'chardev': 'vmi', 'wait': wait and not listens}
+        self.qemu = subprocess.Popen(
+            [QEMU, '-nodefaults', '-display', 'none', '-M', 'pc',
+             '-accel', accel, '-smp', str(smp), '-m', memory,
+             '-bios', self.path('bios'),
+             '-name', 'guest=under test', '-uuid',
+             '12345678-9abc-def0-1234-56789abcdef0',
+             '-chardev', 'socket,id=vmi,' + chardev,
+             '-object', json.dumps(properties), *args],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def kvmi(self, subcommand, *args, **kwargs):
+        return kvmi(subcommand, '-s', self.sock, '-t', PATIENCE, *args,
+                    **kwargs)
+
+    def start(self, subcommand, *args, **kwargs):
+        return kvmi_start(subcommand, '-s', self.sock, '-t', PATIENCE, *args,
+                          **kwargs)
+
+    def counter(self):
+        return struct.unpack('<I', self.kvmi('read', '--raw', COUNTER,
+                                             4).raw)[0]
+
+    def check_alive(self):
+        """The guest goes on: it counts."""
+        before = self.counter()
+        wait_for(lambda: self.counter() != before, 'the guest to go on')
+
+    def kill(self):
+        self.qemu.kill()
+        self.qemu.wait()
+
+    def close(self):
+        self.kill()
+        self.qemu.stderr.close()
+        shutil.rmtree(self.dir)
+
+
+@contextlib.contextmanager
+def a_vm(*args, **kwargs):
+    machine = VM(*args, **kwargs)
+    try:
+        yield machine
+    except BaseException:
+        machine.kill()
+        for line in machine.qemu.stderr.read().decode().splitlines():
+            print('# QEMU:', line)
+        raise
+    finally:
+        machine.close()
+
+
+@contextlib.contextmanager
+def a_dir():
+    path = tempfile.mkdtemp(prefix='kvmi-')
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def listener_at(path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    return listener
+
+
+# A VM that is played
+
+GET_VERSION, GET_GUEST_INFO, CONTROL_EVENTS, CONTROL_CR = 1, 3, 17, 18
+EVENT, EVENT_REPLY, CONTROL_VM_EVENTS = 23, 24, 28
+EVENT_UNHOOK, EVENT_CR, EVENT_CREATE_VCPU = 0, 1, 9
+SIZEOF_EVENT = 536
+
+
+class FakeVM:
+    """Shakes hands; answers commands with success and what it is given."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        wait_for(lambda: os.path.exists(path), 'the socket')
+        self.socket.connect(path)
+        self.socket.settimeout(PATIENCE)
+        self.socket.send(struct.pack('<I16sIq64s', 96, b'uuid', 0, 0,
+                                     b'fake'))
+        equal(self.read(24), struct.pack('<I20s', 24, b''))
+
+    def read(self, size):
+        data = b''
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            if not piece:
+                return None
+            data += piece
+        return data
+
+    def expect(self, want):
+        """The next message must be @want, or the end of the stream."""
+        header = self.read(8)
+        ident, size, seq = struct.unpack('<HHI', header) if header else (
+            None, 0, 0)
+        equal(ident, want, 'the message')
+        return seq, self.read(size) if size else b''
+
+    def answer(self, ident, data=b''):
+        seq, body = self.expect(ident)
+        self.socket.send(struct.pack('<HHIiI', ident, 8 + len(data), seq, 0,
+                                     0) + data)
+        return body
+
+    def event(self, seq, event, vcpu, own=b''):
+        self.socket.send(struct.pack('<HHIIHBB', EVENT,
+                                     SIZEOF_EVENT + len(own), seq, event,
+                                     vcpu, 8, 0) +
+                         bytes(SIZEOF_EVENT - 8) + own)
+
+    def start_trace(self, vcpus, events):
+        """What trace --cr 3 sends to begin."""
+        self.answer(GET_GUEST_INFO, struct.pack('<IIQ', vcpus, 0, 0))
+        self.answer(GET_VERSION, struct.pack('<IIII', 1, 0xffffffff,
+                                             events, 0))
+        self.answer(CONTROL_VM_EVENTS)
+        for vcpu in range(vcpus):
+            self.hook_vcpu(vcpu)
+
+    def hook_vcpu(self, vcpu):
+        equal(self.answer(CONTROL_CR), struct.pack('<HBBI', vcpu, 1, 0, 3))
+        equal(self.answer(CONTROL_EVENTS),
+              struct.pack('<HHI', vcpu, 0, 1 << EVENT_CR))
+
+    def close(self):
+        self.socket.close()
+
+
+@contextlib.contextmanager
+def a_fake_vm(*args, vm=FakeVM):
+    """A VM that is played by @vm, and the tool that it has connected to."""
+    with a_dir() as path:
+        name = os.path.join(path, 'sock')
+        tool = kvmi_start(*args, '-s', name)
+        try:
+            with contextlib.closing(vm(name)) as played:
+                yield played, tool
+        finally:
+            if tool.poll() is None:
+                tool.kill()
+                tool.communicate()
+
+
+def main(cases):
+    """Run the functions of a test called case_*. The output is TAP."""
+    global KVMI
+    cases = [(name[5:].replace('_', '-'), function)
+             for name, function in cases.items() if name.startswith('case_')]
+
+    if len(sys.argv) < 2 or not QEMU:
+        sys.exit('usage: QTEST_QEMU_BINARY=QEMU TEST KVMI [CASE...]')
+    KVMI = os.path.abspath(sys.argv[1])
+    for program in KVMI, QEMU:
+        if not shutil.which(program):
+            sys.exit(f'Bail out! {program} is no program')
+    cases = [c for c in cases if not sys.argv[2:] or c[0] in sys.argv[2:]]
+    failed = 0
+    print(f'1..{len(cases)}', flush=True)
+    for number, (name, function) in enumerate(cases, 1):
+        try:
+            function()
+            print(f'ok {number} /kvmi/command/{name}', flush=True)
+        except Skip as reason:
+            print(f'ok {number} /kvmi/command/{name} # SKIP {reason}',
+                  flush=True)
+        except Exception as error:  # pylint: disable=broad-except
+            failed += 1
+            print(f'not ok {number} /kvmi/command/{name}')
+            text = ''.join(traceback.format_exception(error))
+            for line in text.splitlines():
+                print('#', line, flush=True)
+    sys.exit(1 if failed else 0)
