@@ -2,11 +2,11 @@
 /*
  * Virtual machine introspection (KVMI), version 1: the x86 part of the ABI.
  *
- * What each message does is written in docs/interop/kvmi.rst.  Integers are
+ * What each message does is written in Documentation/virt/kvm/kvmi.rst.  Integers are
  * in the host's byte order; all padding is zero.
  */
-#ifndef _UAPI_ASM_X86_KVMI_H
-#define _UAPI_ASM_X86_KVMI_H
+#ifndef _ASM_X86_KVMI_H
+#define _ASM_X86_KVMI_H
 
 #include <asm/kvm.h>
 #include <linux/types.h>
@@ -240,4 +240,4 @@ struct kvmi_control_msr {
 	__u32 msr;
 };
 
-#endif /* _UAPI_ASM_X86_KVMI_H */
+#endif /* _ASM_X86_KVMI_H */

@@ -3,7 +3,7 @@
  * Virtual machine introspection (KVMI), version 1: the ABI between an
  * introspection tool and the engine of a virtual machine.
  *
- * What each message does is written in docs/interop/kvmi.rst.  Integers are
+ * What each message does is written in Documentation/virt/kvm/kvmi.rst.  Integers are
  * in the host's byte order; all padding is zero.
  */
 #ifndef __UAPI_KVMI_H__
@@ -82,8 +82,8 @@
 		((1 << (cmd_id)) & ((cmd_mask) & KVMI_KNOWN_COMMANDS))
 
 /*
- * Errors, which travel negative in struct kvmi_error_code.  The kernel has
- * them in linux/kvm_para.h; here for those that this header's users lack.
+ * Errors, which travel negative in struct kvmi_error_code.  They are those of
+ * linux/kvm_para.h, repeated for users of this header who don't include it.
  */
 #ifndef KVM_ENOSYS
 #define KVM_ENOSYS		1000
