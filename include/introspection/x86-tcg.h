@@ -62,14 +62,16 @@ static inline bool introspection_sees_access(CPUState *cs, int mmu_idx)
  * Around the delivery of an interrupt or exception, which is no instruction
  * but accesses memory, too.
  */
-void introspection_note_delivery(CPUX86State *env, int vector, bool is_hw);
+void introspection_note_delivery(CPUX86State *env, int vector, bool is_int,
+                                 int error_code, bool is_hw);
 void introspection_delivered(CPUX86State *env);
 
 static inline void introspection_delivery_begins(CPUX86State *env, int vector,
+                                                 bool is_int, int error_code,
                                                  bool is_hw)
 {
     if (unlikely(env_cpu(env)->introspection)) {
-        introspection_note_delivery(env, vector, is_hw);
+        introspection_note_delivery(env, vector, is_int, error_code, is_hw);
     }
 }
 
@@ -79,6 +81,8 @@ static inline void introspection_delivery_ends(CPUX86State *env)
         introspection_delivered(env);
     }
 }
+
+bool introspection_exception_first(CPUState *cpu);
 
 /* Whether the pending vector is a hardware interrupt that comes again. */
 bool introspection_redelivers_hw(CPUX86State *env);
@@ -159,6 +163,15 @@ static inline bool introspection_hypercall(CPUX86State *env, uintptr_t ra)
         return false;
     }
     return introspection_insn_hypercall(env, ra);
+}
+
+/*
+ * An exception that the tool has injected goes before interrupts.  True when
+ * one was delivered.  BQL held.
+ */
+static inline bool introspection_inject_first(CPUState *cpu)
+{
+    return unlikely(cpu->introspection) && introspection_exception_first(cpu);
 }
 
 #endif

@@ -44,6 +44,18 @@ void x86_introspection_xsave(CPUState *cpu, struct kvm_xsave *xsave);
  */
 void x86_introspection_watch_descriptors(CPUState *cpu, bool watch);
 
+bool x86_introspection_canonical(CPUState *cpu, uint64_t address);
+
+/* TCG: end HLT.  False if the vCPU was not halted by that. */
+bool x86_introspection_wake(CPUState *cpu);
+
+/*
+ * TCG: have the exception that is pending delivered first thing when @cpu
+ * enters guest code, unless the guest has not started it.  The BQL is not
+ * needed.
+ */
+void x86_introspection_raise(CPUState *cpu);
+
 /* Hz; 0 where it is not known */
 uint64_t x86_introspection_tsc_speed(CPUState *cpu);
 

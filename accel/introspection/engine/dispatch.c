@@ -95,6 +95,23 @@ static size_t size_write_physical(const void *payload)
     return sizeof(*req) + MIN(req->size, UINT16_MAX);
 }
 
+static bool exception_has_error(uint8_t vector)
+{
+    const uint32_t with_error = 1u << 8 | 0x1fu << 10 | 1u << 17 | 1u << 21 |
+                                1u << 29 | 1u << 30;
+
+    return with_error & (1u << vector);
+}
+
+static int check_inject_exception(const void *payload)
+{
+    const struct kvmi_inject_exception *req = payload;
+
+    /* 2 is NMI, which is no exception. */
+    return req->padding || req->nr > 31 || req->nr == 2 ||
+           req->has_error != exception_has_error(req->nr) ? -KVM_EINVAL : 0;
+}
+
 static int check_control_events(const void *payload)
 {
     const struct kvmi_control_events *req = payload;
@@ -188,6 +205,10 @@ static const Command commands[] = {
         .full_size = size_set_page_access,
         .check = check_set_page_access,
         .run = page_access_set,
+    },
+    [KVMI_INJECT_EXCEPTION] = {
+        .size = sizeof(struct kvmi_inject_exception),
+        .check = check_inject_exception,
     },
     [KVMI_READ_PHYSICAL] = {
         .size = sizeof(struct kvmi_read_physical),

@@ -35,6 +35,8 @@ static size_t event_data_size(uint32_t event)
         return sizeof(struct kvmi_event_msr);
     case KVMI_EVENT_BREAKPOINT:
         return sizeof(struct kvmi_event_breakpoint);
+    case KVMI_EVENT_TRAP:
+        return sizeof(struct kvmi_event_trap);
     case KVMI_EVENT_DESCRIPTOR:
         return sizeof(struct kvmi_event_descriptor);
     case KVMI_EVENT_PF:
@@ -187,13 +189,37 @@ static void send_due(IntrospectionVCPU *v)
     }
 }
 
+void introspection_vcpu_inject(IntrospectionVCPU *v,
+                               const struct kvmi_inject_exception *exception)
+{
+    v->injection.pending = true;
+    v->injection.delivering = false;
+    v->injection.exception = *exception;
+    v->injection.woken = tcg_enabled() && x86_introspection_wake(v->cpu);
+}
+
+/* The exception that the tool has injected is lost; say to what, if asked. */
+static void report_lost(IntrospectionVCPU *v)
+{
+    v->injection.lost = false;
+    if (v->events & KVMI_EVENT_TRAP_FLAG) {
+        v->due.valid = true;
+        v->due.event = KVMI_EVENT_TRAP;
+        v->due.data.trap = v->injection.instead;
+    }
+}
+
 void introspection_vcpu_enters_guest(CPUState *cpu)
 {
     IntrospectionVCPU *v = cpu->introspection;
 
     /* A reset has taken back what was to be delivered. */
     v->delivery.pending &= cpu->exception_index == v->delivery.vector;
-    if (v->repeating) {
+    if (v->injection.pending && !v->repeating && !v->delivery.pending &&
+        tcg_enabled()) {
+        x86_introspection_raise(cpu);
+    }
+    if (v->repeating || v->injection.pending) {
         /* The one instruction takes no notice of this, the next does. */
         cpu_exit(cpu);
     }
@@ -234,6 +260,9 @@ void introspection_vcpu_left_guest(CPUState *cpu)
 
     keep_answers(v);
     v->delivery.active = false;
+    if (v->injection.lost) {
+        report_lost(v);
+    }
     if (v->due.valid) {
         /* A delivery stays pending, so that it is not lost whatever comes. */
         cpu->exception_index = v->delivery.pending ? v->delivery.vector : -1;
@@ -296,6 +325,10 @@ static void go_on(IntrospectionVCPU *v, const IntrospectionWait *wait,
 
     if (x86_introspection_rip(v->cpu) != wait->rip && !hardware) {
         give_up(v);
+    } else if (action == KVMI_EVENT_ACTION_RETRY && v->injection.pending &&
+               !wait->delivery) {
+        /* The exception goes before the instruction. */
+        forget_answers(v);
     } else if (wait->event == KVMI_EVENT_PF) {
         add_grant(v, wait, action, &reply->pf);
     } else if (action == KVMI_EVENT_ACTION_CONTINUE) {

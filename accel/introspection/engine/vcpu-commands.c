@@ -62,6 +62,20 @@ static int get_cpuid(IntrospectionVCPU *v, const void *payload,
     return 0;
 }
 
+static int inject_exception(IntrospectionVCPU *v, const void *payload)
+{
+    const struct kvmi_inject_exception *req = payload;
+
+    if (!x86_introspection_canonical(v->cpu, req->address)) {
+        return -KVM_EINVAL;
+    }
+    if (v->injection.pending) {
+        return -KVM_EBUSY;
+    }
+    introspection_vcpu_inject(v, req);
+    return 0;
+}
+
 static int get_xsave(IntrospectionVCPU *v, GByteArray *data)
 {
     struct kvm_xsave xsave;
@@ -119,6 +133,8 @@ int introspection_vcpu_run_command(IntrospectionVCPU *v,
         return get_registers(v, payload, data);
     case KVMI_SET_REGISTERS:
         return set_registers(v, waiting || v->wait.valid, payload);
+    case KVMI_INJECT_EXCEPTION:
+        return inject_exception(v, payload);
     case KVMI_GET_CPUID:
         return get_cpuid(v, payload, data);
     case KVMI_GET_XSAVE:

@@ -112,6 +112,11 @@ static void detach(IntrospectionVCPU *v)
     bitmap_zero(v->msrs_low, INTROSPECTION_MSR_RANGE);
     bitmap_zero(v->msrs_high, INTROSPECTION_MSR_RANGE);
     v->due.valid = false;
+    if (v->injection.pending && v->injection.woken) {
+        v->cpu->halted = 1;
+    }
+    v->injection.pending = false;
+    v->injection.lost = false;
     v->detaching = false;
 }
 

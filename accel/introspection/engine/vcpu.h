@@ -22,6 +22,7 @@ typedef union IntrospectionEventData {
     struct kvmi_event_breakpoint breakpoint;
     struct kvmi_event_descriptor descriptor;
     struct kvmi_event_pf pf;
+    struct kvmi_event_trap trap;
 } IntrospectionEventData;
 
 typedef union IntrospectionEventReplyData {
@@ -96,10 +97,20 @@ typedef struct IntrospectionVCPU {
     } verdicts;
     PageGrants grants;
     struct {
+        bool pending;               /* the guest has not got it yet */
+        bool delivering;            /* the processor has been told to */
+        bool woken;                 /* from HLT, for it */
+        bool lost;                  /* to @instead */
+        struct kvmi_inject_exception exception;
+        struct kvmi_event_trap instead;
+    } injection;
+    struct {
         bool active;                /* the vCPU is at it */
         bool pending;               /* an event interrupted it: comes again */
         bool hardware;
+        bool software;              /* INT n and the like */
         int vector;
+        int error_code;
     } delivery;
 } IntrospectionVCPU;
 
@@ -131,6 +142,13 @@ int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
  * the vCPU from taking it.  BQL held.
  */
 int introspection_vcpu_check(IntrospectionSession *s, uint16_t index);
+
+/*
+ * events.c: have @v's guest get @exception before its next instruction.
+ * None may be pending.  On the vCPU's thread, BQL held.
+ */
+void introspection_vcpu_inject(IntrospectionVCPU *v,
+                               const struct kvmi_inject_exception *exception);
 
 /* The tool's reply to an event; false and an error if none fits it. */
 bool introspection_vcpu_queue_reply(IntrospectionSession *s,

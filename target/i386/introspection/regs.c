@@ -228,6 +228,13 @@ void x86_introspection_event_state(CPUState *cpu, struct kvmi_event *event)
     event->msrs.pat = env->pat;
 }
 
+bool x86_introspection_canonical(CPUState *cpu, uint64_t address)
+{
+    int bits = cpu_env(cpu)->cr[4] & CR4_LA57_MASK ? 57 : 48;
+
+    return sextract64(address, 0, bits) == address;
+}
+
 uint64_t x86_introspection_tsc_speed(CPUState *cpu)
 {
     return cpu_env(cpu)->tsc_khz * UINT64_C(1000);

@@ -40,7 +40,6 @@ typedef struct Access {
 static G_NORETURN void leave_for_page(const Access *a)
 {
     IntrospectionVCPU *v = a->cs->introspection;
-    CPUX86State *env = cpu_env(a->cs);
     IntrospectionEventData data = {
         .pf = {
             .gva = is_mmu_index_32(a->mmu_idx) ? (uint32_t)a->addr : a->addr,
@@ -49,13 +48,6 @@ static G_NORETURN void leave_for_page(const Access *a)
         },
     };
 
-    if (a->delivery && v->delivery.hardware) {
-        /* It comes again as if it were an exception. */
-        env->exception_is_int = 0;
-        env->error_code = 0;
-        env->exception_next_eip = 0;
-    }
-    v->delivery.pending = a->delivery;
     introspection_leave_for_event(v, KVMI_EVENT_PF, &data, a->ra);
 }
 
@@ -157,37 +149,4 @@ bool introspection_tlb_fill(CPUState *cs, vaddr addr, hwaddr paddr, int prot,
     hide(v, &a, &full);
     tlb_set_page_full(cs, mmu_idx, addr & TARGET_PAGE_MASK, &full);
     return true;
-}
-
-void introspection_note_delivery(CPUX86State *env, int vector, bool is_hw)
-{
-    IntrospectionVCPU *v = env_cpu(env)->introspection;
-
-    v->delivery.active = true;
-    v->delivery.pending = false;
-    v->delivery.hardware = is_hw;
-    v->delivery.vector = vector;
-}
-
-void introspection_delivered(CPUX86State *env)
-{
-    IntrospectionVCPU *v = env_cpu(env)->introspection;
-
-    v->delivery.active = false;
-    if (v->grants.delivery) {
-        page_grants_clear(&v->grants);
-    }
-}
-
-bool introspection_redelivers_hw(CPUX86State *env)
-{
-    const IntrospectionVCPU *v = env_cpu(env)->introspection;
-
-    return v && v->delivery.pending && v->delivery.hardware;
-}
-
-void introspection_tcg_cancel_delivery(CPUState *cs)
-{
-    cs->exception_index = -1;
-    cpu_env(cs)->old_exception = -1;
 }

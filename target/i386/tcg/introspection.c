@@ -18,12 +18,17 @@
 
 /*
  * Whether what is being executed is the instruction that was answered: alone
- * in a translation block, so RIP is exact.
+ * in a translation block, so RIP is exact.  Without @ra it is the delivery of
+ * an exception or interrupt.
  */
 static bool is_answered_insn(const IntrospectionVCPU *v, uintptr_t ra)
 {
-    const TranslationBlock *tb = tcg_tb_lookup(ra);
+    const TranslationBlock *tb;
 
+    if (!ra) {
+        return v->repeating && v->delivery.active && v->grants.delivery;
+    }
+    tb = tcg_tb_lookup(ra);
     return tb && (tb->cflags & (CF_COUNT_MASK | CF_NOIRQ)) == (1 | CF_NOIRQ) &&
            v->verdicts.rip == cpu_env(v->cpu)->eip;
 }
@@ -70,6 +75,15 @@ G_NORETURN void
 introspection_leave_for_event(IntrospectionVCPU *v, uint32_t event,
                               const IntrospectionEventData *data, uintptr_t ra)
 {
+    v->delivery.pending = !ra && v->delivery.active;
+    if (v->delivery.pending && v->delivery.hardware) {
+        CPUX86State *env = cpu_env(v->cpu);
+
+        /* It comes again as if it were an exception. */
+        env->exception_is_int = 0;
+        env->error_code = 0;
+        env->exception_next_eip = 0;
+    }
     v->due.valid = true;
     v->due.event = event;
     v->due.data = *data;

@@ -805,6 +805,81 @@ static void test_task_switch_call(TestVM *vm)
     g_assert_cmpint(finish_switch(vm), ==, GUEST_OK);
 }
 
+/* A gate of the legacy modes' IDT that leads to the other task. */
+static void make_task_gate(TestVM *vm, uint64_t idt, unsigned vector)
+{
+    const uint64_t present_dpl3_task_gate = 0xe5;
+
+    qtest_writeq(vm->qts, idt + vector * 8,
+                 present_dpl3_task_gate << 40 | GUEST_TSS32_B << 16);
+}
+
+/* By an exception: #BP of the guest's own INT3. */
+static void test_task_gate(TestVM *vm)
+{
+    static const uint8_t int3[] = { 0xcc };
+    g_autofree ToolEvent *breakpoint = NULL;
+    g_autofree ToolEvent *event = NULL;
+
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    begin_switch(vm, int3, sizeof(int3), show_cr3, sizeof(show_cr3));
+    breakpoint = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
+    make_task_gate(vm, breakpoint->common.sregs.idt.base, 3);
+    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_CR_FLAG);
+    tool_continue(vm->tool, breakpoint);
+    event = next_in_code(vm);
+    expect_cr(event, 3, GUEST_SCRATCH, GUEST_PD32_A, GUEST_PD32_B);
+    g_assert_cmphex(event->common.sregs.tr.selector, ==, GUEST_TSS32);
+    tool_continue_with(vm->tool, event, GUEST_PD32_B | 8);
+    g_assert_cmpint(finish_switch(vm), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PD32_B | 8);
+}
+
+/* By an interrupt, which must not get lost while the tool thinks. */
+static void test_task_gate_interrupt(TestVM *vm, bool disconnect)
+{
+    /* int3; sti; jmp . */
+    static const uint8_t code[] = { 0xcc, 0xfb, 0xeb, 0xfe };
+    const unsigned vector = GUEST_VECTOR_RETURN - 1;
+    g_autofree ToolEvent *breakpoint = NULL;
+    g_autofree ToolEvent *event = NULL;
+    struct kvm_regs regs;
+
+    vm_guest_start_vcpu(vm, 1);
+    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
+    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    begin_switch(vm, code, sizeof(code), show_cr3, sizeof(show_cr3));
+    breakpoint = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
+    make_task_gate(vm, breakpoint->common.sregs.idt.base, vector);
+    control(vm, 0, KVMI_EVENT_CR_FLAG);
+    regs = breakpoint->common.regs;
+    regs.rip++;
+    g_assert_cmpint(tool_set_registers(vm->tool, 0, &regs), ==, 0);
+    tool_reply(vm->tool, breakpoint, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    g_assert_cmpint(vm_guest_do(vm, 1, OP_SEND_IPI, 0, vector), ==, GUEST_OK);
+    event = next_in_code(vm);
+    expect_cr(event, 3, GUEST_SCRATCH + 2, GUEST_PD32_A, GUEST_PD32_B);
+    if (disconnect) {
+        tool_close(vm->tool);
+        g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    } else {
+        tool_continue(vm->tool, event);
+        g_assert_cmpint(finish_switch(vm), ==, GUEST_OK);
+    }
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PD32_B);
+}
+
+static void test_task_gate_continue(TestVM *vm)
+{
+    test_task_gate_interrupt(vm, false);
+}
+
+static void test_task_gate_disconnect(TestVM *vm)
+{
+    test_task_gate_interrupt(vm, true);
+}
+
 static const TestCase cases[] = {
     { "hypercall/continue", test_hypercall, NEEDS_RUNNING_GUEST },
     { "hypercall/off", test_hypercall_off, NEEDS_RUNNING_GUEST },
@@ -835,6 +910,11 @@ static const TestCase cases[] = {
     { "cr/task-switch-cr0", test_task_switch_cr0, NEEDS_RUNNING_GUEST },
     { "cr/task-switch-both", test_task_switch_both, NEEDS_RUNNING_GUEST },
     { "cr/task-switch-call", test_task_switch_call, NEEDS_RUNNING_GUEST },
+    { "cr/task-gate", test_task_gate, NEEDS_RUNNING_GUEST },
+    { "cr/task-gate-interrupt", test_task_gate_continue,
+      NEEDS_RUNNING_GUEST },
+    { "cr/task-gate-disconnect", test_task_gate_disconnect,
+      NEEDS_RUNNING_GUEST },
 };
 
 void introspection_add_instruction_tests(const Engine *engine)

@@ -199,9 +199,10 @@ static void expect_names(QDict *info, const char *member,
 }
 
 static const char engine_commands[] =
-    "get-version get-guest-info get-registers set-registers read-physical "
-    "write-physical control-events control-cr control-msr event event-reply "
-    "get-cpuid get-xsave pause-all-vcpus control-vm-events";
+    "get-version get-guest-info get-registers set-registers get-page-access "
+    "set-page-access inject-exception read-physical write-physical "
+    "control-events control-cr control-msr event event-reply get-cpuid "
+    "get-xsave pause-all-vcpus control-vm-events";
 
 static const char engine_events[] =
     "unhook "
@@ -210,6 +211,8 @@ static const char engine_events[] =
     "xsetbv "
     "breakpoint "
     "hypercall "
+    "pf "
+    "trap "
     "descriptor "
     "pause-vcpu";
 

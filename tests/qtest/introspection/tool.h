@@ -41,6 +41,7 @@ typedef struct ToolEvent {
         struct kvmi_event_breakpoint breakpoint;
         struct kvmi_event_descriptor descriptor;
         struct kvmi_event_pf pf;
+        struct kvmi_event_trap trap;
         uint8_t bytes[512];
     } own;                      /* the structure of the event's own kind */
 } ToolEvent;
