@@ -39,6 +39,7 @@ struct Introspection {
     CharBackend chr;
     const IntrospectionEngine *engine;
     int64_t start_time;                 /* of the guest, s since the epoch */
+    bool unreset;                       /* the machine is still being made */
 
     /* connection.c */
     IntrospectionState state;

@@ -44,7 +44,8 @@ IntrospectionInfo *qmp_query_introspection(Error **errp)
     if (is_connected(s)) {
         info->peer = g_strdup(chr->filename);
     }
-    if (is_connected(s)) {
+    /* The chardev may have seen a hang-up that the engine has yet to see. */
+    if (is_connected(s) && SOCKET_CHARDEV(chr)->sioc) {
         info->peer_credentials =
             introspection_peer_credentials(SOCKET_CHARDEV(chr)->sioc->fd);
     }

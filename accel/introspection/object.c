@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "chardev/char-socket.h"
 #include "crypto/secret_common.h"
+#include "hw/qdev-core.h"
 #include "introspection/object.h"
 #include "introspection/vcpu.h"
 #include "qapi/error.h"
@@ -106,6 +107,11 @@ static void introspection_reset(void *opaque)
     Introspection *s = opaque;
 
     introspection_note_start_time(s);
+    if (s->unreset) {
+        /* The first reset of all is none to a tool that is there already. */
+        s->unreset = false;
+        return;
+    }
     introspection_connection_cut(s, "the VM was reset");
 }
 
@@ -160,6 +166,7 @@ static void introspection_complete(UserCreatable *uc, Error **errp)
     }
     s->commands &= s->engine->commands;
     s->events &= s->engine->events;
+    s->unreset = !phase_check(PHASE_MACHINE_READY);
     hold_guest(s);
     introspection_note_start_time(s);
     qemu_register_reset_nosnapshotload(introspection_reset, s);

@@ -134,6 +134,7 @@ int main(int argc, char **argv)
         introspection_add_unhook_tests(engine);
         introspection_add_auth_tests(engine);
         introspection_add_lifecycle_tests(engine);
+        introspection_add_transport_tests(engine);
     }
     return g_test_run();
 }

@@ -45,5 +45,6 @@ void introspection_add_object_tests(const Engine *engine);
 void introspection_add_unhook_tests(const Engine *engine);
 void introspection_add_auth_tests(const Engine *engine);
 void introspection_add_lifecycle_tests(const Engine *engine);
+void introspection_add_transport_tests(const Engine *engine);
 
 #endif /* TESTS_INTROSPECTION_TESTS_H */

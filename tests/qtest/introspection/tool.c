@@ -76,6 +76,22 @@ Tool *tool_new(void)
     return tool;
 }
 
+Tool *tool_from_listener(int fd)
+{
+    Tool *tool = tool_new();
+
+    tool->listener = fd;
+    return tool;
+}
+
+Tool *tool_from_connection(int fd)
+{
+    Tool *tool = tool_new();
+
+    tool->fd = fd;
+    return tool;
+}
+
 Tool *tool_listen(const char *path)
 {
     Tool *tool = tool_new();

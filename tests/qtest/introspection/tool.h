@@ -49,6 +49,8 @@ typedef struct ToolEvent {
 /* Connection. */
 Tool *tool_listen(const char *path);
 Tool *tool_new(void);
+Tool *tool_from_listener(int fd);
+Tool *tool_from_connection(int fd);
 void tool_free(Tool *tool);
 void tool_connect(Tool *tool, const char *path);
 void tool_connect_again(Tool *tool, const char *path);
