@@ -125,6 +125,143 @@ static void test_handshake_cookie(void)
     fake_vm_free(vm);
 }
 
+/* A VM that takes HMAC, and what it does then. */
+typedef struct HmacVM {
+    const char *key;
+    uint32_t methods;           /* 0: it has no key */
+    bool silent;                /* hang up instead of proving anything */
+    uint8_t hello[136];
+    uint8_t answer[92];
+} HmacVM;
+
+static void hmac_mac(const HmacVM *h, const char *name, uint8_t mac[32])
+{
+    g_autoptr(GHmac) hmac = g_hmac_new(G_CHECKSUM_SHA256,
+                                       (const guchar *)h->key,
+                                       strlen(h->key));
+    char label[16] = { 0 };
+    gsize size = 32;
+
+    strcpy(label, name);
+    g_hmac_update(hmac, (const guchar *)label, sizeof(label));
+    g_hmac_update(hmac, h->hello, sizeof(h->hello));
+    g_hmac_update(hmac, h->answer, sizeof(h->answer));
+    g_hmac_get_digest(hmac, mac, &size);
+}
+
+static void script_hmac(FakeVM *vm)
+{
+    HmacVM *h = vm->opaque;
+    uint32_t size = h->methods ? 136 : 96;
+    struct {
+        uint32_t struct_size;
+        uint8_t mac[32];
+    } proof = { .struct_size = sizeof(proof) };
+
+    memset(h->hello, 0, sizeof(h->hello));
+    memcpy(h->hello, &size, 4);
+    memcpy(h->hello + 96, &h->methods, 4);
+    memset(h->hello + 104, 0x51, 32);
+    fake_send(vm, h->hello, size);
+    if (!fake_recv(vm, h->answer, 24)) {
+        return;                         /* it did not like the hello */
+    }
+    memcpy(&size, h->answer, 4);
+    if (size == 24 || h->silent) {
+        return;
+    }
+    g_assert_cmpuint(size, ==, sizeof(h->answer));
+    g_assert(fake_recv(vm, h->answer + 24, size - 24));
+    hmac_mac(h, "KVMI VM", proof.mac);
+    fake_send(vm, &proof, sizeof(proof));
+}
+
+static KvmiClient *connect_hmac(HmacVM *h, FakeVM **vm, const char *key,
+                                unsigned auth, GError **errp)
+{
+    KvmiConfig config = {
+        .key = (const uint8_t *)key,
+        .key_size = key ? strlen(key) : 0,
+        .auth = auth,
+    };
+
+    *vm = fake_vm_new(script_hmac, 0, h);
+    return kvmi_client_new_from_fd((*vm)->client_fd, &config, errp);
+}
+
+static void test_hmac(void)
+{
+    HmacVM first = { .key = "secret", .methods = KVMI_AUTH_HMAC };
+    HmacVM second = first;
+    uint8_t mac[32], expected[32];
+    uint32_t method = KVMI_AUTH_HMAC;
+    GError *err = NULL;
+    FakeVM *vm;
+    KvmiClient *client;
+
+    client = connect_hmac(&first, &vm, "secret", 0, &err);
+    g_assert_no_error(err);
+    finish(client, vm);
+    g_assert_cmpmem(first.answer + 24, 4, &method, 4);
+    memcpy(mac, first.answer + 60, 32);
+    memset(first.answer + 60, 0, 32);
+    hmac_mac(&first, "KVMI tool", expected);
+    g_assert_cmpmem(mac, 32, expected, 32);
+
+    /* other numbers each time */
+    client = connect_hmac(&second, &vm, "secret", 0, &err);
+    g_assert_no_error(err);
+    finish(client, vm);
+    g_assert(memcmp(first.answer + 28, second.answer + 28, 32) != 0);
+}
+
+static void expect_hmac_error(HmacVM h, const char *key, unsigned auth,
+                              const char *words)
+{
+    GError *err = NULL;
+    FakeVM *vm;
+
+    g_assert_null(connect_hmac(&h, &vm, key, auth, &err));
+    g_assert_error(err, KVMI_ERROR, KVMI_ERROR_HANDSHAKE);
+    g_assert_nonnull(strstr(err->message, words));
+    g_error_free(err);
+    fake_vm_join(vm);
+    fake_vm_free(vm);
+}
+
+static void test_hmac_refused(void)
+{
+    HmacVM good = { .key = "secret", .methods = KVMI_AUTH_HMAC };
+    HmacVM silent = good, other = good, cookie = good, none = good;
+
+    /* the VM does not take our key, or has another one itself */
+    silent.silent = true;
+    expect_hmac_error(silent, "secret", 0, "refused the key");
+    other.key = "another";
+    expect_hmac_error(other, "secret", 0, "does not know the key");
+    /* somebody has taken HMAC out of what the VM said */
+    none.methods = 0;
+    expect_hmac_error(none, "secret", 0, "does not prove");
+    expect_hmac_error(none, "secret", KVMI_AUTH_HMAC, "does not prove");
+    cookie.methods = KVMI_AUTH_COOKIE;
+    expect_hmac_error(cookie, "secret", 0, "does not prove");
+    expect_hmac_error(good, NULL, 0, "none was given");
+}
+
+static void test_hmac_or_cookie(void)
+{
+    HmacVM h = { .key = "secret" };
+    GError *err = NULL;
+    FakeVM *vm;
+    KvmiClient *client = connect_hmac(&h, &vm, "secret",
+                                      KVMI_AUTH_HMAC | KVMI_AUTH_COOKIE, &err);
+
+    g_assert_no_error(err);
+    finish(client, vm);
+    g_assert_cmpuint(h.answer[4], ==, 0xe5);
+    g_assert_cmpuint(h.answer[23], ==, 0xf4);
+}
+
 static void script_longer_handshake(FakeVM *vm)
 {
     Body body;
@@ -1746,6 +1883,9 @@ int main(int argc, char **argv)
     g_test_add_func("/kvmi/handshake/bytes", test_handshake_bytes);
     g_test_add_func("/kvmi/handshake/pieces", test_handshake_pieces);
     g_test_add_func("/kvmi/handshake/cookie", test_handshake_cookie);
+    g_test_add_func("/kvmi/handshake/hmac", test_hmac);
+    g_test_add_func("/kvmi/handshake/hmac-refused", test_hmac_refused);
+    g_test_add_func("/kvmi/handshake/hmac-or-cookie", test_hmac_or_cookie);
     g_test_add_func("/kvmi/handshake/longer", test_handshake_longer);
     g_test_add_func("/kvmi/handshake/shortest", test_handshake_shortest);
     g_test_add_func("/kvmi/handshake/too-short", test_handshake_too_short);

@@ -664,6 +664,42 @@ def case_one_after_the_other():
         vm.check_alive()
 
 
+def case_key():
+    """The real QEMU and its key, which may have any bytes."""
+    with a_dir() as path:
+        key, other = os.path.join(path, 'key'), os.path.join(path, 'other')
+        for name, contents in (key, b'\0bytes\xff\n'), (other, b'bytes'):
+            with open(name, 'wb') as f:
+                f.write(contents)
+        secret = ('-object', f'secret,id=key0,file={key}')
+        right, wrong = ('--key-file', key), ('--key-file', other)
+
+        with a_vm(*secret, key='key0') as vm:
+            error = vm.kvmi('info', status=6).err
+            check('wants proof of a key' in error, error)
+            error = vm.kvmi('info', *wrong, status=6).err
+            check('refused the key' in error, error)
+            error = vm.kvmi('info', *right, '--auth', 'cookie', status=4).err
+            check('closed' in error, error)
+            equal(vm.kvmi('info', *right, '--json').json()['name'],
+                  'under test')
+            vm.kvmi('info', *right, '--auth', 'any')
+        with a_vm(*secret, key='key0', auth='cookie') as vm:
+            error = vm.kvmi('info', *right, status=6).err
+            check('does not prove' in error, error)
+            vm.kvmi('info', *right, '--auth', 'cookie')
+            vm.kvmi('info', *right, '--auth', 'any')
+        with a_vm() as vm:
+            error = vm.kvmi('info', *right, status=6).err
+            check('does not prove' in error, error)
+
+        where = ('-s', os.path.join(path, 'sock'), '-t', 0)
+        kvmi('info', *where, '--auth', 'hmac', status=2)
+        kvmi('info', *where, *right, '--auth', 'magic', status=2)
+        kvmi('info', *where, '--key-file', os.path.join(path, 'absent'),
+             status=1)
+
+
 def case_single_thread():
     with a_vm(accel='tcg,thread=single') as vm:
         equal(len(vm.kvmi('regs', '--json').json()), 2)
