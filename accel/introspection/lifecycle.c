@@ -1,9 +1,9 @@
 /*
  * Virtual machine introspection: the VM's life, and when a tool may be there
  *
- * What the manager does to the VM is announced by a hold (introspection/hold.h).
- * Apart from that, whether a tool is let in follows from the state that the VM
- * is in, looked at again whenever it changes.
+ * What the manager does to the VM is announced by a hold, as
+ * introspection/hold.h says.  Apart from that, whether a tool is let in follows
+ * from the state that the VM is in, looked at again whenever it changes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -108,6 +108,7 @@ static bool take_hold(const char *reason, Waiter *waiter)
 {
     Introspection *s = introspection;
 
+    trace_introspection_hold(reason);
     holds++;
     hold_reason = reason;
     if (!s) {
@@ -125,6 +126,7 @@ static bool take_hold(const char *reason, Waiter *waiter)
         introspection_add_state_notifier(&state_notifier);
     }
     QTAILQ_INSERT_TAIL(&waiters, waiter, next);
+    trace_introspection_hold_waits(reason);
     return true;
 }
 
@@ -149,6 +151,7 @@ void introspection_release(void)
 {
     assert(holds);
     holds--;
+    trace_introspection_release(holds);
     introspection_reconsider();
 }
 
@@ -248,7 +251,8 @@ bool introspection_hmp_delay(Monitor *mon, const char *cmdline,
     const char *reason = hold_for_hmp(cmdline);
     DelayedHMP *delayed;
 
-    if (!reason) {
+    /* With nobody to wait for, nobody comes during the command, either. */
+    if (!reason || !introspection || !introspection->session) {
         return false;
     }
     delayed = g_new0(DelayedHMP, 1);
@@ -271,6 +275,7 @@ bool introspection_hmp_delay(Monitor *mon, const char *cmdline,
 static void cut_for_saving(void)
 {
     if (introspection && introspection->session) {
+        trace_introspection_saved_unasked();
         introspection_connection_cut(introspection,
                                      "the VM is being saved or migrated");
     }

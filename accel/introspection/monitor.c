@@ -66,6 +66,21 @@ IntrospectionInfo *qmp_query_introspection(Error **errp)
     return info;
 }
 
+static void print_credentials(Monitor *mon,
+                              const IntrospectionPeerCredentials *peer)
+{
+    if (!peer) {
+        return;
+    }
+    if (peer->has_cid) {
+        monitor_printf(mon, "  peer: vsock cid %" PRIu32 "\n", peer->cid);
+    } else {
+        monitor_printf(mon, "  peer: process %" PRId64 ", user %" PRId64
+                       ", group %" PRId64 "\n", peer->pid, peer->uid,
+                       peer->gid);
+    }
+}
+
 void hmp_info_introspection(Monitor *mon, const QDict *qdict)
 {
     g_autoptr(IntrospectionInfo) info = NULL;
@@ -79,11 +94,14 @@ void hmp_info_introspection(Monitor *mon, const QDict *qdict)
         return;
     }
 
-    monitor_printf(mon, "%s: %s, engine %s, chardev %s%s%s%s\n", info->id,
+    monitor_printf(mon, "%s: %s, engine %s, chardev %s%s%s%s%s%s\n", info->id,
                    IntrospectionState_str(info->state),
                    IntrospectionEngineType_str(info->engine), info->chardev,
                    info->peer ? ", peer " : "", info->peer ?: "",
+                   info->has_auth ? ", authenticated by " : "",
+                   info->has_auth ? IntrospectionAuth_str(info->auth) : "",
                    info->guest_held ? ", guest held" : "");
+    print_credentials(mon, info->peer_credentials);
     monitor_printf(mon, "  commands:");
     for (c = info->commands; c; c = c->next) {
         monitor_printf(mon, " %s", IntrospectionCommand_str(c->value));

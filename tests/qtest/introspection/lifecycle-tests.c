@@ -23,7 +23,7 @@
 #define UNHOOK_TIMEOUT      "unhook-timeout=3"
 
 static const char mark[] = "placed here by the introspection tool";
-static const char unmarked[sizeof(mark)] = "what the guest has there by itself...";
+static const char unmarked[] = "what the guest has there by itself...";
 
 QEMU_BUILD_BUG_ON(sizeof(mark) != sizeof(unmarked));
 
