@@ -79,6 +79,49 @@ uint64_t put_insn_before(TestVM *vm, uint64_t rip, const Insn *insn)
     return code;
 }
 
+void begin(TestVM *vm, unsigned vcpu, uint64_t code)
+{
+    vm_guest_begin(vm, vcpu, OP_CALL, code, 0);
+}
+
+uint64_t result(TestVM *vm, unsigned vcpu)
+{
+    return vm_guest_get(vm, vcpu, result[0]);
+}
+
+uint64_t read_u64(TestVM *vm, uint64_t gpa)
+{
+    uint64_t value;
+
+    qtest_memread(vm->qts, gpa, &value, sizeof(value));
+    return value;
+}
+
+void write_u64(TestVM *vm, uint64_t gpa, uint64_t value)
+{
+    qtest_memwrite(vm->qts, gpa, &value, sizeof(value));
+}
+
+Insn load64(uint64_t address)
+{
+    return (Insn) { "load", { 0x48, 0x8b, 0x07 }, 3, .rdi = address };
+}
+
+Insn store64(uint64_t address, uint64_t value)
+{
+    return (Insn) {
+        "store", { 0x48, 0x89, 0x07 }, 3, .rdi = address, .rax = value,
+    };
+}
+
+uint64_t begin_insn(TestVM *vm, const Insn *insn)
+{
+    uint64_t rip = put_insn_at(vm, CODE, insn);
+
+    begin(vm, 0, CODE);
+    return rip;
+}
+
 ToolEvent *expect_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
                      uint32_t mode)
 {
@@ -105,6 +148,25 @@ void pass_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
     struct kvmi_event_pf_reply reply = { };
 
     reply_pf(vm, event, KVMI_EVENT_ACTION_CONTINUE, &reply);
+}
+
+void pass_pf_with(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
+                  uint32_t mode, const void *ctx_data, uint32_t ctx_size)
+{
+    g_autofree ToolEvent *event = expect_pf(vm, vcpu, rip, gpa, mode);
+    struct kvmi_event_pf_reply reply = { .ctx_size = ctx_size };
+
+    memcpy(reply.ctx_data, ctx_data, ctx_size);
+    reply_pf(vm, event, KVMI_EVENT_ACTION_CONTINUE, &reply);
+}
+
+void retry_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
+              uint32_t mode)
+{
+    g_autofree ToolEvent *event = expect_pf(vm, vcpu, rip, gpa, mode);
+    struct kvmi_event_pf_reply reply = { };
+
+    reply_pf(vm, event, KVMI_EVENT_ACTION_RETRY, &reply);
 }
 
 void step_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,

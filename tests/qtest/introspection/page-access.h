@@ -20,10 +20,13 @@
 #define PAGE_B                  (PAGE_A + PAGE_SIZE)
 #define PAGE_C                  (PAGE_B + PAGE_SIZE)
 
-/* An instruction, and what it finds in registers. */
+#define MARK                    0x8877665544332211ULL
+#define OTHER_MARK              0x00ffeeddccbbaa99ULL
+
+/* An instruction (or some), and what it finds in registers. */
 typedef struct Insn {
     const char *name;
-    uint8_t bytes[15];
+    uint8_t bytes[32];
     uint8_t size;
     uint64_t rax, rcx, rdx, rsi, rdi;
 } Insn;
@@ -42,6 +45,19 @@ uint64_t put_insn_at(TestVM *vm, uint64_t code, const Insn *insn);
 /* The same with @insn itself at @rip.  Returns where to call it. */
 uint64_t put_insn_before(TestVM *vm, uint64_t rip, const Insn *insn);
 
+/* Have a vCPU call code; results and memory. */
+void begin(TestVM *vm, unsigned vcpu, uint64_t code);
+uint64_t result(TestVM *vm, unsigned vcpu);
+uint64_t read_u64(TestVM *vm, uint64_t gpa);
+void write_u64(TestVM *vm, uint64_t gpa, uint64_t value);
+
+/* mov (%rdi), %rax and mov %rax, (%rdi) */
+Insn load64(uint64_t address);
+Insn store64(uint64_t address, uint64_t value);
+
+/* Returns the address of the instruction, which vCPU 0 is about to do. */
+uint64_t begin_insn(TestVM *vm, const Insn *insn);
+
 /* Events. */
 ToolEvent *expect_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
                      uint32_t mode);
@@ -50,6 +66,10 @@ void reply_pf(TestVM *vm, const ToolEvent *event, uint32_t action,
 /* Expect one and answer it; returns nothing to look at. */
 void pass_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
              uint32_t mode);
+void pass_pf_with(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
+                  uint32_t mode, const void *ctx_data, uint32_t ctx_size);
+void retry_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
+              uint32_t mode);
 void step_pf(TestVM *vm, unsigned vcpu, uint64_t rip, uint64_t gpa,
              uint32_t mode);
 void finish_ok(TestVM *vm, unsigned vcpu);
