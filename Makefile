@@ -26,6 +26,19 @@ check-kernel-debug:
 	@scripts/build check kernel-debug
 	@scripts/check --kernel-debug
 
+check-stress:
+	@scripts/build check
+	@scripts/demo-guest
+	@KVMI_LOAD_LONG=1 KVMI_LOAD_SECONDS=600 KVMI_FUZZ_SECONDS=600 KVMI_TIMEOUT=10 \
+		scripts/check introspection-load-test introspection-storm-test introspection-fuzz
+
+check-sanitizers:
+	@KVMI_BUILD_DIR=build-sanitizers scripts/build --sanitizers check
+	@scripts/demo-guest
+	@KVMI_BUILD_DIR=build-sanitizers KVMI_TIMEOUT=10 \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		scripts/check --ours
+
 bench:
 	@scripts/build check
 	@tests/bench/bench
@@ -43,12 +56,14 @@ clean:
 
 distclean:
 	@scripts/refresh-hooks --check
-	rm -rf build base
+	rm -rf build build-sanitizers base
 
 help:
 	@echo "make             build QEMU with introspection: build/qemu-system-x86_64"
 	@echo "make demo        boot a Linux guest and look into it from outside"
 	@echo "make check       run the tests, and some of QEMU's own"
+	@echo "make check-stress  run the load tests and the fuzzers for much longer"
+	@echo "make check-sanitizers  run this fork's tests under ASan and UBSan"
 	@echo "make check-base  run all of QEMU's own tests for x86 machines"
 	@echo "make check-kernel        run the tests of the kernel's engine only"
 	@echo "make check-kernel-debug  build a kernel that checks itself, and run them in it"
@@ -60,4 +75,4 @@ help:
 	@echo "All of them install missing Debian packages by themselves, as root or"
 	@echo "with sudo, fetch QEMU 10.0 and build it. Options: ./configure --help."
 
-.PHONY: all demo check check-base check-kernel check-kernel-debug bench docs install clean distclean help
+.PHONY: all demo check check-base check-stress check-sanitizers check-kernel check-kernel-debug bench docs install clean distclean help

@@ -121,7 +121,7 @@ static void run_guest(CPUState *cpu)
     uint32_t events = v->events & ~KVMI_EVENT_PAUSE_VCPU_FLAG;
 
     introspection_vcpu_enters_guest(cpu);
-    if (v->verdict.valid) {
+    if (v->verdicts.n) {
         /* carries out what the tool has answered */
         world.rip[cpu->cpu_index]++;
     } else if (events) {
@@ -197,6 +197,15 @@ uint64_t x86_introspection_rip(CPUState *cpu)
     return world.rip[cpu->cpu_index];
 }
 
+bool x86_introspection_at_rep(CPUState *cpu)
+{
+    return x86_introspection_rip(cpu) % 2;
+}
+
+void x86_introspection_watch_descriptors(CPUState *cpu, bool watch)
+{
+}
+
 void x86_introspection_get_regs(CPUState *cpu, struct kvm_regs *regs)
 {
     regs->rip = x86_introspection_rip(cpu);
@@ -235,7 +244,23 @@ uint64_t x86_introspection_tsc_speed(CPUState *cpu)
     return 1000000000;
 }
 
-void introspection_tcg_execute_one(CPUState *cpu)
+void introspection_tcg_execute_one(CPUState *cpu, bool whole_rep)
+{
+}
+
+void introspection_tcg_flush(CPUState *cpu)
+{
+}
+
+void introspection_tcg_flush_page(CPUState *cpu, vaddr addr)
+{
+}
+
+void introspection_tcg_forget_code(CPUState *cpu)
+{
+}
+
+void introspection_tcg_cancel_delivery(CPUState *cpu)
 {
 }
 
@@ -329,8 +354,8 @@ static void run_bh(void)
     }
 }
 
-/* QEMU's side of the manager's decision to end introspection */
-static void unhook(void)
+/* The manager wants introspection to end: it asks, or it just ends it. */
+static void unhook(bool force)
 {
     IntrospectionSession *session = NULL;
     CPUState *cpu;
@@ -341,8 +366,10 @@ static void unhook(void)
 
         session = v && v->session ? v->session : session;
     }
-    if (session) {
+    if (session && force) {
         world_engine->unhook(session);
+    } else if (session) {
+        world_engine->request_unhook(session);
     }
     bql_unlock();
 }
@@ -380,8 +407,11 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
     if (!(world.plan.lazy & (1u << number % 8))) {
         run_vcpus();
     }
-    if (world.plan.unhook_at && world.plan.unhook_at == number) {
-        unhook();
+    if (world.plan.unhook_at && number == world.plan.unhook_at / 2) {
+        unhook(false);
+    }
+    if (world.plan.unhook_at && number == world.plan.unhook_at) {
+        unhook(true);
     }
     drain();
     return __real_poll(fds, n, timeout);

@@ -12,7 +12,8 @@
 typedef struct WorldPlan {
     uint8_t piece;          /* receive so many bytes at a time; 0: all */
     uint8_t lazy;           /* bit N: vCPUs do no work at poll N, N + 8, ... */
-    uint8_t unhook_at;      /* QEMU ends the session at this poll; 0: never */
+    uint8_t unhook_at;      /* QEMU ends the session at this poll, and asks for
+                               that at half of it; 0: never */
 } WorldPlan;
 
 extern IntrospectionEngine *world_engine;

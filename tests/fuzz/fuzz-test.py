@@ -184,7 +184,7 @@ def main():
         print(f'1..0 # SKIP {reason}')
         return 0
     known = {
-        'engine': ([bytes(3), b'\7\x55\0', b'\0\0\5'], record_engine),
+        'engine': ([bytes(3), b'\7\x55\0', b'\0\0\5', b'\0\0\x40'], record_engine),
         'client': ([b'\7', b'\0'], record_client),
     }
     built = run(['ninja', '-C', build] +

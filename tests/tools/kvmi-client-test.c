@@ -1147,6 +1147,50 @@ static void test_unhook(void)
     finish(client, vm);
 }
 
+/* It was asked for registers, and answers only when asked for the next. */
+static void script_cancelled_command(FakeVM *vm)
+{
+    struct kvmi_msg_hdr first, hdr;
+    Body first_body, body;
+
+    fake_handshake(vm);
+    expect(vm, &hdr, &body, KVMI_CONTROL_EVENTS);
+    fake_answer(vm, &hdr, &body);
+    expect(vm, &first, &first_body, KVMI_GET_REGISTERS);
+    kvmi_cancel(vm->opaque);
+    /* The client must wait with its next command: the vCPU would refuse it. */
+    g_usleep(2 * KVMI_CANCEL_LATENCY_MS * 1000);
+    g_assert_cmpint(recv(vm->fd, &hdr, sizeof(hdr), MSG_DONTWAIT), ==, -1);
+    fake_answer(vm, &first, &first_body);
+    expect(vm, &hdr, &body, KVMI_CONTROL_EVENTS);
+    fake_answer(vm, &hdr, &body);
+    expect_end(vm);
+}
+
+static void test_unhook_cancelled(void)
+{
+    KvmiCancel cancel = { 0 };
+    KvmiConfig config = { .cancel = &cancel };
+    FakeVM *vm = fake_vm_new(script_cancelled_command, 0, &cancel);
+    KvmiClient *client = kvmi_client_new_from_fd(vm->client_fd, &config,
+                                                 NULL);
+    struct kvm_sregs sregs;
+    struct kvm_regs regs;
+    GError *err = NULL;
+    uint32_t mode;
+
+    g_assert_nonnull(client);
+    g_assert(kvmi_control_events(client, 0, KVMI_EVENT_CR_FLAG, NULL));
+    g_assert(!kvmi_get_registers(client, 0, NULL, 0, &mode, &regs, &sregs,
+                                 NULL, &err));
+    assert_kvmi_error(err, CANCELLED);
+    g_clear_error(&err);
+    kvmi_cancel_reset(&cancel);
+    g_assert(kvmi_client_unhook(client, NULL, NULL, &err));
+    g_assert_no_error(err);
+    finish(client, vm);
+}
+
 /*
  * Page access
  */
@@ -1915,6 +1959,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvmi/event/none", test_no_event);
     g_test_add_func("/kvmi/event/unhook", test_unhook);
     g_test_add_func("/kvmi/event/cancel", test_cancel);
+    g_test_add_func("/kvmi/event/unhook-cancelled", test_unhook_cancelled);
     g_test_add_func("/kvmi/access/range", test_access_range);
     g_test_add_func("/kvmi/access/unhook", test_access_unhook);
     g_test_add_func("/kvmi/access/refused", test_access_refused);

@@ -6,7 +6,7 @@
 #
 # Usage: QTEST_QEMU_BINARY=qemu-system-x86_64 kvmi-events-test.py KVMI [CASE...]
 #
-# The output is TAP.  The VM is played: it does what a test tells it at the
+# The output is TAP.  Most VMs are played: they do what a test tells them at the
 # moment that the test chooses.
 
 import collections
@@ -19,9 +19,10 @@ import subprocess
 import threading
 
 from kvmi_test import (
-    CONTROL_CR, CONTROL_EVENTS, CONTROL_VM_EVENTS, EVENT_REPLY,
-    EVENT_UNHOOK, GET_GUEST_INFO, GET_VERSION, PATIENCE, FakeVM, Skip,
-    a_fake_vm, check, equal, kvmi, kvmi_end, kvmi_program, main, wait_for)
+    CALLS, CONTROL_CR, CONTROL_EVENTS, CONTROL_VM_EVENTS, COUNTER,
+    EVENT_REPLY, EVENT_UNHOOK, GET_GUEST_INFO, GET_VERSION, PATIENCE, ROUTINE,
+    TRAPS, FakeVM, Skip, a_fake_vm, a_vm, check, equal, kvmi, kvmi_end,
+    kvmi_program, main, wait_for)
 
 GET_REGISTERS, SET_REGISTERS, GET_PAGE_ACCESS, SET_PAGE_ACCESS = 6, 7, 10, 11
 INJECT_EXCEPTION, READ_PHYSICAL, WRITE_PHYSICAL, CONTROL_MSR = 12, 13, 14, 19
@@ -691,6 +692,119 @@ def case_deny_without_capstone():
     err = kvmi('protect', '-s', '/nonexistent/sock', '0', '1', '--deny',
                status=1).err
     check('Capstone' in err and '--enable-capstone' in err, err)
+
+
+# With a real QEMU
+
+def case_real_bp():
+    """The guest calls a routine in each round, and misses none."""
+    with a_vm() as vm:
+        vm.need('pf')
+        vm.need('breakpoint')
+        events, summary = values(vm.kvmi('trace', '--bp', ROUTINE, '--cr', 3,
+                                         '--count', 400, '--json'))
+        # what writes CR3 and what is called, in turn
+        equal({(a['event'], b['event']) for a, b in zip(events, events[1:])},
+              {('cr', 'breakpoint'), ('breakpoint', 'cr')})
+        hits = [e for e in events if e['event'] == 'breakpoint']
+        equal({(e['rip'], e['gpa'], e['vcpu']) for e in hits},
+              {(hex(ROUTINE), hex(ROUTINE), 0)})
+        equal([t['events'] for t in summary['targets']], [200, 200])
+        equal(vm.kvmi('read', '--raw', ROUTINE, 6).raw.hex(), '66ff060405cb')
+        vm.check_rounds()
+        vm.check_alive()
+
+
+def case_real_bp_signals():
+    """Whenever it ends, the guest is unharmed."""
+    with a_vm() as vm:
+        vm.need('pf')
+        vm.need('breakpoint')
+        for number in range(20):
+            tool = vm.start('trace', '--bp', ROUTINE)
+            for _ in range(1 + number * 7):
+                check(tool.stdout.readline(), 'no event')
+            tool.send_signal(signal.SIGINT)
+            kvmi_end(tool, 0)
+            equal(vm.kvmi('read', '--raw', ROUTINE, 6).raw.hex(),
+                  '66ff060405cb')
+            vm.check_rounds()
+            vm.check_alive()
+
+
+def case_real_pf():
+    """Of each kind, only those to the bytes that were asked for."""
+    with a_vm() as vm:
+        vm.need('pf')
+        for what, gpa, access in ((f'{CALLS}+4:w', CALLS, '-w-'),
+                                  (f'{CALLS}+4:r', CALLS, 'r--'),
+                                  (f'{ROUTINE}+1:x', ROUTINE, '--x')):
+            events, _ = values(vm.kvmi('trace', '--pf', what, '--count', 50,
+                                       '--json'))
+            for event in events:
+                equal((event['gpa'], event['gva'], event['rip']),
+                      (hex(gpa), hex(gpa), hex(ROUTINE)))
+                check(any(a == b != '-' for a, b in
+                          zip(event['access'], access)), event)
+            vm.check_rounds()
+        equal(vm.kvmi('access', 0, '512k', '--json').json()[0]['access'], 'rwx')
+        vm.check_alive()
+
+
+def case_real_protect():
+    with a_vm() as vm:
+        vm.need('pf')
+        events, summary = values(vm.kvmi('protect', CALLS, 4, '--count', 50,
+                                         '--json'))
+        equal({(e['rip'], e['gpa'], e['denied']) for e in events},
+              {(hex(ROUTINE), hex(CALLS), False)})
+        equal([w['events'] for w in summary['writers']], [1] * 50)
+        check(summary['beside'] >= 49, summary)
+        vm.check_rounds()
+
+
+def case_real_deny():
+    """The calls are not counted meanwhile, and all else goes on."""
+    skip_without_capstone()
+    with a_vm() as vm:
+        vm.need('pf')
+        before = vm.counter(), vm.counter(CALLS)
+        events, _ = values(vm.kvmi('protect', CALLS, 4, '--deny', '--json',
+                                   '--count', 100))
+        equal(len(events), 100)
+        rounds, calls = struct.unpack('<II', vm.kvmi('read', '--raw', COUNTER,
+                                                     8).raw)
+        missing = (rounds - calls)
+        check(abs(missing - 100) <= 2, 'calls that were not counted:', missing)
+        check(rounds > before[0], 'the guest stands still')
+        vm.check_alive()
+
+
+def case_real_access():
+    with a_vm() as vm:
+        vm.need('pf')
+        for access in 'r-x', '---', '--x', 'rw-':
+            equal(vm.kvmi('access', '1M', '64k', '--set', access,
+                          '--json').json(),
+                  [{'gpa': '0x100000', 'pages': 16, 'access': access}])
+            equal(vm.kvmi('access', '1M', '64k', '--json').json(),
+                  [{'gpa': '0x100000', 'pages': 16, 'access': 'rwx'}])
+        err = vm.kvmi('access', '2T', '--set', 'r', status=7).err
+        check('not RAM' in err, err)
+        vm.check_alive()
+
+
+def case_real_inject():
+    """The guest has a handler for it, which counts."""
+    with a_vm() as vm:
+        if 'inject-exception' not in vm.kvmi('info', '--json').json()[
+                'commands']:
+            raise Skip("this QEMU's engine has no inject-exception")
+        for number in range(1, 4):
+            vm.kvmi('inject', 'ud')
+            equal(vm.counter(TRAPS), number)
+        vm.check_rounds()
+        vm.check_alive()
 
 
 if __name__ == '__main__':

@@ -23,9 +23,21 @@ PATIENCE = 30           # seconds until something that should happen has failed
 COUNTER = 0x500         # where the guest counts its rounds
 STEP = 0x1000           # what it adds to CR3 and LSTAR in each
 
+ROUTINE = 0x600         # called in each round: counts at CALLS, and returns
+CALLS = 0x504
+HANDLER = 0x610         # of #UD: counts at TRAPS, and returns
+TRAPS = 0x508
+
 GUEST = bytes.fromhex(
     '31c0'              # xor   ax, ax
     '8ed8'              # mov   ds, ax
+                        # ROUTINE: inc dword ptr [CALLS]; retf
+    '66c706000666ff0604'        # mov dword ptr [0x600], 0x0406ff66
+    'c706040605cb'      # mov   word ptr [0x604], 0xcb05
+                        # HANDLER: inc dword ptr [TRAPS]; iret
+    '66c706100666ff0608'        # mov dword ptr [0x610], 0x0806ff66
+    'c706140605cf'      # mov   word ptr [0x614], 0xcf05
+    '66c706180010060000'        # mov dword ptr [6 * 4], HANDLER
     '66b9820000c0'      # mov   ecx, 0xc0000082 (LSTAR)
     '6631d2'            # xor   edx, edx
     '6631db'            # xor   ebx, ebx
@@ -35,7 +47,8 @@ GUEST = bytes.fromhex(
     '6689d8'            # mov   eax, ebx
     '0f30'              # wrmsr
     '66ff060005'        # inc   dword ptr [COUNTER]
-    'ebea')             # jmp   1b
+    '9a00060000'        # call  0:ROUTINE
+    'ebe5')             # jmp   1b
 
 
 class Failure(Exception):
@@ -142,9 +155,20 @@ class VM:
         return kvmi_start(subcommand, '-s', self.sock, '-t', PATIENCE, *args,
                           **kwargs)
 
-    def counter(self):
-        return struct.unpack('<I', self.kvmi('read', '--raw', COUNTER,
+    def counter(self, address=COUNTER):
+        return struct.unpack('<I', self.kvmi('read', '--raw', address,
                                              4).raw)[0]
+
+    def need(self, event):
+        """Skip the case where this QEMU's engine has no such event."""
+        if event not in self.kvmi('info', '--json').json()['events']:
+            raise Skip(f"this QEMU's engine has no event {event}")
+
+    def check_rounds(self):
+        """The guest has done everything in each of its rounds."""
+        counts = struct.unpack('<II', self.kvmi('read', '--raw', COUNTER,
+                                                8).raw)
+        check(abs(counts[0] - counts[1]) <= 1, 'rounds and calls:', counts)
 
     def check_alive(self):
         """The guest goes on: it counts."""
@@ -204,12 +228,19 @@ class FakeVM:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        wait_for(lambda: os.path.exists(path), 'the socket')
-        self.socket.connect(path)
+        wait_for(lambda: self.connect(path), 'the tool to listen')
         self.socket.settimeout(PATIENCE)
         self.socket.send(struct.pack('<I16sIq64s', 96, b'uuid', 0, 0,
                                      b'fake'))
         equal(self.read(24), struct.pack('<I20s', 24, b''))
+
+    def connect(self, path):
+        """Whether the tool listens already."""
+        try:
+            self.socket.connect(path)
+            return True
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
 
     def read(self, size):
         data = b''

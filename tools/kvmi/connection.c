@@ -588,6 +588,30 @@ bool kvmi_request_finish(KvmiClient *c, KvmiRequest *req, size_t reply_min,
     return true;
 }
 
+bool kvmi_wait_all(KvmiClient *c, GError **errp)
+{
+    int timeout_ms = g_atomic_int_get(&c->reply_timeout_ms);
+    gint64 deadline = timeout_ms > 0 ? kvmi_deadline(timeout_ms) : -1;
+    bool ok = flush(c, errp);
+
+    g_mutex_lock(&c->lock);
+    while (ok && c->pending_head) {
+        ok = wait_some(c, deadline, errp);
+        if (ok && c->pending_head && !c->broken && deadline >= 0 &&
+            g_get_monotonic_time() >= deadline) {
+            g_set_error(errp, KVMI_ERROR, KVMI_ERROR_TIMEOUT,
+                        "VM '%s' has not answered %s for %g s: is it paused?",
+                        c->vm.name,
+                        kvmi_command_name(c->pending_head->id) ?: "a command",
+                        timeout_ms / 1000.0);
+            ok = false;
+        }
+    }
+    ok = ok && check_broken(c, errp);
+    g_mutex_unlock(&c->lock);
+    return ok;
+}
+
 bool kvmi_call(KvmiClient *c, uint16_t id, const void *msg, size_t size,
                void *reply, size_t reply_size, GError **errp)
 {

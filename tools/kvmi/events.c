@@ -89,6 +89,9 @@ bool kvmi_client_unhook(KvmiClient *c, KvmiAnswerFunc *answer, void *opaque,
     g_autoptr(GArray) vcpus = kvmi_client_vcpus_with_events(c);
     unsigned i;
 
+    if (!kvmi_wait_all(c, errp)) {
+        return false;
+    }
     for (i = 0; i < vcpus->len; i++) {
         uint16_t vcpu = g_array_index(vcpus, uint16_t, i);
 

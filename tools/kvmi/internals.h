@@ -57,6 +57,12 @@ bool kvmi_send(KvmiClient *client, uint16_t id, uint32_t seq,
 bool kvmi_call(KvmiClient *client, uint16_t id, const void *msg, size_t size,
                void *reply, size_t reply_size, GError **errp);
 
+/*
+ * Until all commands are answered, also those that nobody waits for any more
+ * because the wait was cancelled: a vCPU takes no other command before.
+ */
+bool kvmi_wait_all(KvmiClient *client, GError **errp);
+
 /* page-access.c */
 
 /* All access to the pages that have not. */
