@@ -39,6 +39,8 @@ USAGE, NO_VM, VM_GONE, PATH_EXISTS, HANDSHAKE = 2, 3, 4, 5, 6
 
 GET_VERSION = 1
 EVENT = 23
+GET_CPUID = 25
+ENOSYS = 1000
 
 
 class Lines:
@@ -72,6 +74,11 @@ class Lines:
         return self.find(lambda line: True, 'a line')
 
 
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as peer:
+        return peer.connect_ex(path) == 0
+
+
 class Serve:
     """A kvmi serve, whose newest table is always there."""
 
@@ -88,7 +95,7 @@ class Serve:
         self.lines = None
         if read:
             self.read()
-        wait_for(lambda: os.path.exists(self.control), self.control)
+        wait_for(lambda: listens(self.control), self.control)
 
     def read(self):
         self.lines = Lines(self.process.stdout)
@@ -230,6 +237,17 @@ def receive(peer, size):
     return data
 
 
+def join_as_vm(peer):
+    """The tool's part of the handshake, and the questions for the engine."""
+    receive(peer, 24)
+    for _ in range(3):
+        ident, size, seq = struct.unpack('<HHI', receive(peer, 8))
+        equal(ident, GET_CPUID, 'the first question')
+        receive(peer, size)
+        peer.sendall(struct.pack('<HHIi', ident, 8, seq, -ENOSYS)
+                     + bytes(4))
+
+
 def check_closed(peer):
     with contextlib.suppress(ConnectionResetError):
         equal(peer.recv(1), b'', 'what comes')
@@ -279,6 +297,7 @@ def case_events_are_counted():
                 'events'), 'one')[0]
             equal((vm['state'], vm['user']), ('in-use', 'trace'))
             check(vm['events'] > 0, vm)
+            equal(vm['engine'], 'qemu', 'the engine')
             # Nobody else gets it, and the other one is free.
             err = serve.kvmi('one', 'info', '-t', '0', status=HANDSHAKE)
             check("in use by 'kvmi trace'" in err, err)
@@ -373,10 +392,14 @@ def case_bad_peers():
 
         # A VM that talks without being asked, and one that is gone at once
         with a_peer(serve.sock, hello(b'talks')) as peer:
-            receive(peer, 24)
+            join_as_vm(peer)
             peer.sendall(b'\xff' * 100)
             check_closed(peer)
         check("VM 'talks' sent something" in serve.stderr(), serve.stderr())
+        with a_peer(serve.sock, hello(b'chatter') + b'\xff' * 100) as peer:
+            receive(peer, 24 + 8 + 16)
+            check_closed(peer)
+        check("VM 'chatter'" in serve.stderr(), serve.stderr())
         with a_peer(serve.sock, hello(b'goes')):
             pass
         still_good(serve)
@@ -387,7 +410,8 @@ def case_bad_vms_in_use():
         serve.wait_count(2)
 
         # Never answers, never reads
-        all_.enter_context(a_peer(serve.sock, hello(b'mute')))
+        peer = all_.enter_context(a_peer(serve.sock, hello(b'mute')))
+        join_as_vm(peer)
         serve.wait_count(3)
         mute = all_.enter_context(serve.start('mute', 'search', 'x'))
         all_.callback(mute.kill)
@@ -400,9 +424,9 @@ def case_bad_vms_in_use():
                      struct.pack('<HHIi', EVENT, 4, 1, 0),
                      bytes(1 << 20)):
             with a_peer(serve.sock, hello(b'liar')) as peer:
-                serve.vms(lambda vms: named(vms, 'liar'), 'the liar')
+                join_as_vm(peer)
                 with serve.start('liar', 'info') as user:
-                    receive(peer, 24 + 8)
+                    receive(peer, 8)
                     with contextlib.suppress(ConnectionError):
                         peer.sendall(data)
                     _, err = user.communicate(timeout=PATIENCE)
@@ -455,8 +479,8 @@ def case_table_for_people():
             a_peer(serve.sock, hello(b'evil\x1b[2J\nname')):
         row = serve.lines.find(lambda line: b'evil' in line, 'the VM').decode()
         check(row.startswith('evil?[2J?name '), repr(row))
-        check('62616470-6565-7220-6261-647065657220' in row and 'idle' in row,
-              row)
+        equal(row[20:].split(), ['62616470-6565-7220-6261-647065657220', '?',
+                                 'idle', '0.0'], 'the row')
         equal(serve.lines.next(), b'1 VM\n')
 
 
@@ -471,7 +495,7 @@ def case_terminal():
                               stdin=subprocess.DEVNULL, stdout=secondary,
                               stderr=secondary) as process, \
                 os.fdopen(primary, encoding='utf-8') as screen:
-            wait_for(lambda: os.path.exists(serve.sock), serve.sock)
+            wait_for(lambda: listens(serve.sock), serve.sock)
             os.close(secondary)
             lines = Lines(screen)
             with fake_vms(serve, 20):

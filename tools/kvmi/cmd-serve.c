@@ -18,6 +18,9 @@
 /* How long to leave a system alone that has no socket left for us. */
 #define RETRY_MS 200
 
+/* A VM that does not answer the first question for so long is no good. */
+#define REPLY_TIMEOUT_MS 5000
+
 /* Around the VMs: the titles, and the last line with the cursor behind it */
 #define TABLE_FRAME 3
 
@@ -209,6 +212,9 @@ static void put_json(Serve *serve, GString *out)
         json_string(&json, "name", info->name);
         json_string(&json, "uuid", uuid);
         json_int(&json, "start-time", info->start_time);
+        if (vm->engine) {
+            json_string(&json, "engine", vm->engine);
+        }
         json_string(&json, "state", vm->user ? "in-use" : "idle");
         if (vm->user) {
             json_string(&json, "user", vm->user);
@@ -243,8 +249,8 @@ static void put_table(Serve *serve, GString *out, bool is_tty)
     if (is_tty) {
         g_string_append(out, CLEAR);
     }
-    g_string_append_printf(out, "%-24s  %-36s  %-18s  %10s\n",
-                           "NAME", "UUID", "STATE", "EVENTS/S");
+    g_string_append_printf(out, "%-20s  %-36s  %-6s  %-16s  %10s\n",
+                           "NAME", "UUID", "ENGINE", "STATE", "EVENTS/S");
     for (i = 0; i < shown; i++) {
         const ServedVM *vm = g_ptr_array_index(serve->vms, i);
         const KvmiVMInfo *info = kvmi_client_vm(vm->client);
@@ -254,8 +260,9 @@ static void put_table(Serve *serve, GString *out, bool is_tty)
         g_autofree char *state = g_strconcat(user ? "in use: " : "idle",
                                              user, NULL);
 
-        g_string_append_printf(out, "%-24s  %-36s  %-18s  %10.1f\n",
-                               name, uuid, state, vm->rate);
+        g_string_append_printf(out, "%-20s  %-36s  %-6s  %-16s  %10.1f\n",
+                               name, uuid, vm->engine ?: "?", state,
+                               vm->rate);
     }
     g_string_append_printf(out, "%u VM%s", serve->vms->len,
                            serve->vms->len == 1 ? "" : "s");
@@ -346,7 +353,10 @@ static bool serve_vms(App *app, KvmiListener *vms, KvmiListener *control,
 {
     Serve serve = {
         .app = app,
-        .config = { .cancel = &app->cancel },
+        .config = {
+            .reply_timeout_ms = REPLY_TIMEOUT_MS,
+            .cancel = &app->cancel,
+        },
         .changes = true,
         .vms = g_ptr_array_new(),
         .said = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
@@ -437,7 +447,7 @@ const Subcommand cmd_serve = {
     .summary = "wait for many VMs, and let other kvmi commands use them",
     .description =
         "Accepts any number of VMs and shows a table of them: name, UUID,\n"
-        "whether a kvmi command uses it, and how many events it sends.\n"
+        "engine, whether a kvmi command uses it, and how many events it sends.\n"
         "\n"
         "With --control PATH, other kvmi commands get at a VM with\n"
         "--socket PATH --vm NAME, each VM for one command at a time.\n"

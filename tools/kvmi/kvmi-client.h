@@ -157,6 +157,12 @@ void kvmi_client_free(KvmiClient *client);
 
 const KvmiVMInfo *kvmi_client_vm(const KvmiClient *client);
 int kvmi_client_fd(const KvmiClient *client);
+/*
+ * Whether no command waits for its reply and nothing has come that nobody has
+ * taken: then all that comes next is read from kvmi_client_fd(), by whoever
+ * does that.
+ */
+bool kvmi_client_is_idle(KvmiClient *client);
 void kvmi_client_set_reply_timeout(KvmiClient *client, int timeout_ms);
 
 /*

@@ -308,6 +308,75 @@ void serve_vm_wake(ServedVM *vm)
     eventfd_write(vm->wake, 1);
 }
 
+/*
+ * The protocol does not say who answers at the VM's side, so ask for the
+ * hypervisor's name that the guest sees.  False where the VM is no good.
+ */
+static bool find_engine(ServedVM *vm, const char **engine, GError **errp)
+{
+    static const struct {
+        uint32_t leaf;
+        const char *signature;
+        const char *engine;
+    } known[] = {
+        { 0x40000000, "TCGTCGTCGTCG", "qemu" },
+        { 0x40000000, "KVMKVMKVM\0\0\0", "kvm" },
+        { 0x40000100, "KVMKVMKVM\0\0\0", "kvm" },  /* behind Hyper-V's */
+    };
+    unsigned i;
+
+    *engine = NULL;
+    for (i = 0; i < G_N_ELEMENTS(known) && !*engine; i++) {
+        struct kvmi_get_cpuid_reply leaf;
+        GError *local = NULL;
+
+        if (kvmi_get_cpuid(vm->client, 0, known[i].leaf, 0, &leaf, &local)) {
+            uint32_t name[] = { leaf.ebx, leaf.ecx, leaf.edx };
+
+            if (!memcmp(name, known[i].signature, sizeof(name))) {
+                *engine = known[i].engine;
+            }
+        } else if (local->domain == KVMI_ENGINE_ERROR) {
+            g_error_free(local);    /* not there, or not allowed */
+        } else {
+            g_propagate_error(errp, local);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void say_unexpected(ServedVM *vm)
+{
+    g_autofree char *name = printable(kvmi_client_vm(vm->client)->name);
+
+    serve_say(vm->serve, "VM '%s' sent something that nobody waits for: "
+              "its connection is closed", name);
+}
+
+/* From here on the library reads nothing any more. */
+static bool meet(ServedVM *vm)
+{
+    g_autoptr(GError) err = NULL;
+    const char *engine;
+
+    if (!find_engine(vm, &engine, &err)) {
+        g_autofree char *message = printable(err->message);
+
+        serve_say(vm->serve, "%s", message);
+        return false;
+    }
+    if (!kvmi_client_is_idle(vm->client)) {
+        say_unexpected(vm);
+        return false;
+    }
+    g_mutex_lock(&vm->serve->lock);
+    vm->engine = engine;
+    serve_change(vm->serve);
+    g_mutex_unlock(&vm->serve->lock);
+    return true;
+}
+
 /* Wait until somebody wants the VM.  -1: it is not there any more. */
 static int wait_for_borrower(ServedVM *vm)
 {
@@ -325,10 +394,7 @@ static int wait_for_borrower(ServedVM *vm)
         uint8_t byte;
 
         if (recv(fds[0].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
-            g_autofree char *name = printable(kvmi_client_vm(vm->client)->name);
-
-            serve_say(vm->serve, "VM '%s' sent something that nobody waits "
-                      "for: its connection is closed", name);
+            say_unexpected(vm);
         }
         return -1;
     }
@@ -413,6 +479,8 @@ void serve_vm(Serve *serve, int fd)
     vm->wake = wake;
     vm->borrower = -1;
     vm_appears(vm);
-    be_there(vm);
+    if (meet(vm)) {
+        be_there(vm);
+    }
     vm_disappears(vm);
 }

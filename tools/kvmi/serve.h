@@ -39,6 +39,7 @@ typedef struct ServedVM {
     /* All that follows is under @serve->lock. */
     int borrower;               /* for the VM's thread to take, or -1 */
     char *user;                 /* the subcommand it is lent to, or NULL */
+    const char *engine;         /* "qemu", "kvm", or NULL: not known */
 
     /* What the table has shown */
     uint64_t shown_events;
