@@ -14,14 +14,15 @@ import pwd
 import shutil
 import signal
 import subprocess
-import time
+import sys
 import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.realpath(__file__))))
-WITHOUT_KVM = os.path.join(ROOT, 'scripts', 'without-kvm')
+sys.path.insert(0, os.path.join(ROOT, 'tests'))
+from pytap import PATIENCE, wait_for  # pylint: disable=wrong-import-position
 
-PATIENCE = 60           # seconds until something that should happen has failed
+WITHOUT_KVM = os.path.join(ROOT, 'scripts', 'without-kvm')
 
 # Who runs QEMU for the system's libvirtd, by distribution.  Debian's package
 # that makes its user also starts a libvirtd, so it need not be there.
@@ -115,12 +116,8 @@ def qemu_group():
     return grp.getgrgid(qemu_user().pw_gid).gr_name
 
 
-def wait_for(condition, what):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f'waited in vain for {what}')
-        time.sleep(0.02)
+class Broken(Exception):
+    """A host could not be made, although it should be possible."""
 
 
 class VirshError(Exception):
@@ -221,7 +218,7 @@ class Host:
             path = self.path('run/libvirt/' + sock)
             wait_for(lambda: os.path.exists(path) or self.ended(), path)
         if self.ended():
-            raise RuntimeError(f'{self.ended()} has ended: {self.log()}')
+            raise Broken(f'{self.ended()} has ended')
 
     def ended(self):
         for process, pid_file in self.daemons:

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
-from disk import COUNTER, make_disk
 import host as hosts
-from host import Host, Unavailable, wait_for, PATIENCE
+from host import Host, Unavailable
+from counting_guest import COUNTER, make_disk
+from pytap import (Failure, PATIENCE, check, equal, note, run_cases, skip_all,
+                   wait_for)
 
 DOMAIN_XML = os.path.join(hosts.ROOT, 'docs', 'system',
                           'introspection-domain.xml')
@@ -30,23 +31,6 @@ NAME = 'introspected'
 QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
 KVMI = ''
 
-
-
-class Failure(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(' '.join(str(w) for w in what))
-
-
-def equal(have, want, what=''):
-    check(have == want, what, 'is', repr(have), 'and should be', repr(want))
-
-
-def note(text):
-    print('#', text, flush=True)
 
 
 class Setup:
@@ -377,28 +361,6 @@ def case_hotplug():
         equal(domain.query()['id'], 'kvmi1', 'the object')
 
 
-CASES = [(name[5:].replace('_', '-'), function)
-         for name, function in list(globals().items())
-         if name.startswith('case_')]
-
-
-def run_case(number, name, function):
-    """Whether it passed, or was skipped with a reason."""
-    start = time.monotonic()
-    try:
-        skipped = function()
-        note(f'{time.monotonic() - start:.1f} s')
-        skipped = f' # SKIP {skipped}' if skipped else ''
-        print(f'ok {number} /kvmi/libvirt/{name}{skipped}', flush=True)
-        return True
-    except Exception as error:  # pylint: disable=broad-except
-        print(f'not ok {number} /kvmi/libvirt/{name}')
-        for line in ''.join(traceback.format_exception(error)).splitlines():
-            note(line)
-        SETUP.show_logs()
-        return False
-
-
 def main():
     global KVMI, SETUP
 
@@ -408,22 +370,18 @@ def main():
     try:
         hosts.check_available()
     except Unavailable as reason:
-        print('1..0 # SKIP', reason)
-        return
-    cases = [c for c in CASES if not sys.argv[2:] or c[0] in sys.argv[2:]]
-    print(f'1..{len(cases)}', flush=True)
+        skip_all(reason)
     SETUP = Setup()
     try:
-        try:
-            SETUP.host('a')
-        except (RuntimeError, TimeoutError) as error:
-            SETUP.show_logs()
-            sys.exit(f'Bail out! {error}')
-        results = [run_case(number, name, function)
-                   for number, (name, function) in enumerate(cases, 1)]
+        SETUP.host('a')
+        passed = run_cases('/kvmi/libvirt/', globals(), sys.argv[2:],
+                           SETUP.show_logs)
+    except hosts.Broken as error:
+        SETUP.show_logs()
+        sys.exit(f'Bail out! {error}')
     finally:
         SETUP.close()
-    sys.exit(0 if all(results) else 1)
+    sys.exit(0 if passed else 1)
 
 
 if __name__ == '__main__':

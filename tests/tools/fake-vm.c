@@ -19,26 +19,45 @@ static void *vm_thread(void *opaque)
     return NULL;
 }
 
-FakeVM *fake_vm_new(FakeScript *script, size_t piece, void *opaque)
+static FakeVM *vm_new(FakeScript *script)
 {
     static int vms;
     FakeVM *vm = g_new0(FakeVM, 1);
-    int fds[2];
     size_t i;
 
-    g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     vm->number = g_atomic_int_add(&vms, 1);
-    vm->fd = fds[0];
-    vm->client_fd = fds[1];
     vm->script = script;
-    vm->piece = piece;
-    vm->opaque = opaque;
     vm->ram = g_malloc(FAKE_RAM_SIZE);
     for (i = 0; i < FAKE_RAM_SIZE; i++) {
         vm->ram[i] = i ^ i >> 8 ^ i >> 16;
     }
     memset(vm->access, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W |
            KVMI_PAGE_ACCESS_X, sizeof(vm->access));
+    return vm;
+}
+
+FakeVM *fake_vm_new(FakeScript *script, size_t piece, void *opaque)
+{
+    FakeVM *vm = vm_new(script);
+    int fds[2];
+
+    g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    vm->fd = fds[0];
+    vm->client_fd = fds[1];
+    vm->piece = piece;
+    vm->opaque = opaque;
+    vm->thread = g_thread_new("fake-vm", vm_thread, vm);
+    return vm;
+}
+
+FakeVM *fake_vm_new_connected(FakeScript *script, int fd, unsigned number)
+{
+    FakeVM *vm = vm_new(script);
+
+    vm->fd = fd;
+    vm->client_fd = -1;
+    g_snprintf(vm->name, sizeof(vm->name), "fake-%u", number);
+    vm->uuid[15] = number;
     vm->thread = g_thread_new("fake-vm", vm_thread, vm);
     return vm;
 }
@@ -124,11 +143,16 @@ void fake_send_hello(FakeVM *vm, uint32_t struct_size)
     unsigned i;
 
     memcpy(hello, &struct_size, 4);
-    for (i = 0; i < 16; i++) {
-        hello[4 + i] = 0x10 + i;
-    }
     memcpy(hello + 24, &start_time, 8);
-    strcpy((char *)hello + 32, "fake");
+    if (*vm->name) {
+        memcpy(hello + 4, vm->uuid, sizeof(vm->uuid));
+        memcpy(hello + 32, vm->name, sizeof(vm->name));
+    } else {
+        for (i = 0; i < sizeof(vm->uuid); i++) {
+            hello[4 + i] = 0x10 + i;
+        }
+        strcpy((char *)hello + 32, "fake");
+    }
     if (struct_size > 96) {
         memset(hello + 96, 0xee, struct_size - 96);
     }

@@ -31,6 +31,8 @@ struct FakeVM {
     FakeScript *script;
     size_t piece;               /* send so many bytes at a time; 0: all */
     void *opaque;               /* the test's */
+    char name[64];              /* if empty, "fake" with another UUID */
+    uint8_t uuid[16];
 
     uint8_t hello[24];          /* what the tool answered */
     uint8_t *ram;               /* FAKE_RAM_SIZE bytes */
@@ -41,6 +43,8 @@ struct FakeVM {
 
 /* Run @script in a thread. */
 FakeVM *fake_vm_new(FakeScript *script, size_t piece, void *opaque);
+/* The same over a connected socket, with another name and UUID. */
+FakeVM *fake_vm_new_connected(FakeScript *script, int fd, unsigned number);
 /* Wait until the script has ended, to look at what it left in @vm. */
 void fake_vm_join(FakeVM *vm);
 void fake_vm_free(FakeVM *vm);

@@ -27,7 +27,8 @@ from kvmi_test import (
     main, wait_for)
 
 SUBCOMMANDS = ('info', 'regs', 'read', 'write', 'dump', 'search', 'cpuid',
-               'xsave', 'trace', 'access', 'protect', 'pause', 'inject')
+               'xsave', 'trace', 'access', 'protect', 'pause', 'inject',
+               'serve')
 
 
 # Without a VM

@@ -354,23 +354,32 @@ static void no_vm_error(GError **errp, const char *address, int timeout_ms)
                 strchr(path, '/') ? path : "");
 }
 
-KvmiClient *kvmi_listener_accept(KvmiListener *listener,
-                                 const KvmiConfig *config, int timeout_ms,
-                                 GError **errp)
+bool kvmi_listener_expect_many(KvmiListener *listener, GError **errp)
+{
+    if (listen(listener->fd, SOMAXCONN) < 0) {
+        g_set_error(errp, KVMI_ERROR, KVMI_ERROR_SOCKET,
+                    "cannot listen at '%s': %s", listener->address,
+                    g_strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+int kvmi_listener_accept_fd(KvmiListener *listener, const KvmiCancel *cancel,
+                            int timeout_ms, GError **errp)
 {
     gint64 deadline = kvmi_deadline(timeout_ms);
     GError *local = NULL;
     int fd;
 
     do {
-        if (!kvmi_poll(listener->fd, POLLIN, deadline,
-                       config ? config->cancel : NULL, listener->address,
-                       &local)) {
+        if (!kvmi_poll(listener->fd, POLLIN, deadline, cancel,
+                       listener->address, &local)) {
             if (g_error_matches(local, KVMI_ERROR, KVMI_ERROR_TIMEOUT)) {
                 no_vm_error(&local, listener->address, timeout_ms);
             }
             g_propagate_error(errp, local);
-            return NULL;
+            return -1;
         }
         fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
     } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
@@ -379,10 +388,20 @@ KvmiClient *kvmi_listener_accept(KvmiListener *listener,
         g_set_error(errp, KVMI_ERROR, KVMI_ERROR_SOCKET,
                     "cannot accept a VM at '%s': %s", listener->address,
                     g_strerror(errno));
-        return NULL;
+        return -1;
     }
     set_nodelay(fd);
-    return kvmi_client_new_from_fd(fd, config, errp);
+    return fd;
+}
+
+KvmiClient *kvmi_listener_accept(KvmiListener *listener,
+                                 const KvmiConfig *config, int timeout_ms,
+                                 GError **errp)
+{
+    int fd = kvmi_listener_accept_fd(listener, config ? config->cancel : NULL,
+                                     timeout_ms, errp);
+
+    return fd < 0 ? NULL : kvmi_client_new_from_fd(fd, config, errp);
 }
 
 static bool worth_retrying(int err)
@@ -391,25 +410,24 @@ static bool worth_retrying(int err)
            err == EINTR || err == ETIMEDOUT || err == ECONNRESET;
 }
 
-KvmiClient *kvmi_connect(const char *address, const KvmiConfig *config,
-                         int timeout_ms, GError **errp)
+int kvmi_connect_fd(const char *address, const KvmiCancel *cancel,
+                    int timeout_ms, GError **errp)
 {
-    const KvmiCancel *cancel = config ? config->cancel : NULL;
     gint64 deadline = kvmi_deadline(timeout_ms);
     SocketAddress addr;
     int fd, err;
 
     if (!parse_address(address, false, &addr, errp)) {
-        return NULL;
+        return -1;
     }
     for (;;) {
         fd = stream_socket(addr.sa.ss_family, errp);
         if (fd < 0) {
-            return NULL;
+            return -1;
         }
         if (connect(fd, (struct sockaddr *)&addr.sa, addr.len) == 0) {
             set_nodelay(fd);
-            return kvmi_client_new_from_fd(fd, config, errp);
+            return fd;
         }
         err = errno;
         close(fd);
@@ -417,12 +435,12 @@ KvmiClient *kvmi_connect(const char *address, const KvmiConfig *config,
             g_set_error(errp, KVMI_ERROR, KVMI_ERROR_SOCKET,
                         "cannot connect to '%s': %s", address,
                         g_strerror(err));
-            return NULL;
+            return -1;
         }
         if (kvmi_is_cancelled(cancel)) {
             g_set_error(errp, KVMI_ERROR, KVMI_ERROR_CANCELLED,
                         "%s: interrupted", address);
-            return NULL;
+            return -1;
         }
         if (deadline >= 0 && g_get_monotonic_time() >= deadline) {
             g_set_error(errp, KVMI_ERROR, KVMI_ERROR_NO_VM,
@@ -430,8 +448,17 @@ KvmiClient *kvmi_connect(const char *address, const KvmiConfig *config,
                         "chardev has server=on,wait=off; without --connect, "
                         "the tool listens and QEMU connects",
                         address, g_strerror(err));
-            return NULL;
+            return -1;
         }
         g_usleep(CONNECT_RETRY_MS * 1000);
     }
+}
+
+KvmiClient *kvmi_connect(const char *address, const KvmiConfig *config,
+                         int timeout_ms, GError **errp)
+{
+    int fd = kvmi_connect_fd(address, config ? config->cancel : NULL,
+                             timeout_ms, errp);
+
+    return fd < 0 ? NULL : kvmi_client_new_from_fd(fd, config, errp);
 }

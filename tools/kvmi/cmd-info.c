@@ -57,7 +57,7 @@ static void json_names(Json *json, const char *key, uint32_t mask,
     json_array_end(json);
 }
 
-static char *format_uuid(const uint8_t u[16])
+char *format_uuid(const uint8_t u[16])
 {
     return g_strdup_printf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
                            "%02x%02x%02x%02x%02x%02x",

@@ -36,7 +36,8 @@ typedef struct App {
     /* Options that all subcommands have */
     char *socket;
     gboolean connect;
-    double timeout;             /* seconds; negative: for ever */
+    char *vm;                   /* of a "kvmi serve" at @socket, or NULL */
+    double timeout;             /* seconds; negative: not given */
     gboolean json;
     gboolean quiet;
     gboolean progress;
@@ -60,7 +61,7 @@ struct Subcommand {
 
 extern const Subcommand cmd_access, cmd_cpuid, cmd_dump, cmd_info, cmd_inject,
                         cmd_pause, cmd_protect, cmd_read, cmd_regs, cmd_search,
-                        cmd_trace, cmd_write, cmd_xsave;
+                        cmd_serve, cmd_trace, cmd_write, cmd_xsave;
 
 /*
  * Parse a subcommand's options, and those that all have.  What is left in
@@ -72,6 +73,12 @@ bool app_parse(App *app, const GOptionEntry *entries, int *argc, char ***argv,
 /* Wait for the VM, or connect to it.  The VM is app->client from then on. */
 bool app_connect(App *app, GError **errp);
 void app_disconnect(App *app);
+
+/* What the options say about the key.  @config refers to @app. */
+bool app_auth(App *app, KvmiConfig *config, GError **errp);
+
+/* From now on a signal cancels; app_connect() does this too. */
+void app_catch_signals(App *app);
 
 /*
  * The signal that asked us to end, or 0.  To go on with cleaning up after
@@ -125,6 +132,9 @@ void progress_begin(Progress *p, const App *app, const char *what,
                     uint64_t total);
 void progress_update(Progress *p, uint64_t done);
 void progress_end(Progress *p);
+
+/* cmd-info.c */
+char *format_uuid(const uint8_t uuid[16]);
 
 /* cmd-regs.c: everything that GET_REGISTERS gives, for people or programs. */
 void print_registers(const struct kvm_regs *regs,

@@ -817,6 +817,17 @@ int kvmi_client_fd(const KvmiClient *c)
     return c->fd;
 }
 
+bool kvmi_client_is_idle(KvmiClient *c)
+{
+    bool idle;
+
+    g_mutex_lock(&c->lock);
+    idle = !c->pending_head && c->rx_start == c->rx_end &&
+           g_queue_is_empty(&c->events);
+    g_mutex_unlock(&c->lock);
+    return idle;
+}
+
 void kvmi_client_set_reply_timeout(KvmiClient *c, int timeout_ms)
 {
     g_atomic_int_set(&c->reply_timeout_ms, timeout_ms);

@@ -125,11 +125,25 @@ KvmiClient *kvmi_listener_accept(KvmiListener *listener,
                                  GError **errp);
 
 /*
+ * The same in two steps, for whoever waits for many VMs: accept a connection
+ * here, and give it to kvmi_client_new_from_fd() in a thread of its own,
+ * because a peer may take its time for the handshake.  Those that connect at
+ * the same time queue up after kvmi_listener_expect_many().
+ */
+bool kvmi_listener_expect_many(KvmiListener *listener, GError **errp);
+int kvmi_listener_accept_fd(KvmiListener *listener, const KvmiCancel *cancel,
+                            int timeout_ms, GError **errp);
+
+/*
  * Connect to a VM that listens, trying again until @timeout_ms have passed
  * (0: try once; negative: for ever), and shake hands.
  */
 KvmiClient *kvmi_connect(const char *address, const KvmiConfig *config,
                          int timeout_ms, GError **errp);
+
+/* Only connect; -1 where that is not possible. */
+int kvmi_connect_fd(const char *address, const KvmiCancel *cancel,
+                    int timeout_ms, GError **errp);
 
 /*
  * Shake hands over a connected stream socket that the caller made.  The fd
@@ -143,6 +157,12 @@ void kvmi_client_free(KvmiClient *client);
 
 const KvmiVMInfo *kvmi_client_vm(const KvmiClient *client);
 int kvmi_client_fd(const KvmiClient *client);
+/*
+ * Whether no command waits for its reply and nothing has come that nobody has
+ * taken: then all that comes next is read from kvmi_client_fd(), by whoever
+ * does that.
+ */
+bool kvmi_client_is_idle(KvmiClient *client);
 void kvmi_client_set_reply_timeout(KvmiClient *client, int timeout_ms);
 
 /*

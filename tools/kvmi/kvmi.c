@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cmd.h"
+#include "serve.h"
 
 #ifndef KVMI_TOOL_VERSION
 #define KVMI_TOOL_VERSION "development"
@@ -21,6 +22,9 @@
 
 /* Say what we wait for, if it takes this long. */
 #define PATIENCE_MS 1000
+
+/* A VM of "kvmi serve" may be on its way back. */
+#define VM_TIMEOUT_MS 5000
 
 static const Subcommand *const subcommands[] = {
     &cmd_info,
@@ -36,6 +40,7 @@ static const Subcommand *const subcommands[] = {
     &cmd_protect,
     &cmd_pause,
     &cmd_inject,
+    &cmd_serve,
 };
 
 /* Signals */
@@ -54,7 +59,7 @@ int app_signal(void)
     return signal_seen;
 }
 
-static void catch_signals(App *app)
+void app_catch_signals(App *app)
 {
     struct sigaction sa = {
         .sa_handler = on_signal,
@@ -102,7 +107,7 @@ static bool app_listen(App *app, const KvmiConfig *config, int timeout_ms,
     return app->client;
 }
 
-static bool set_auth(App *app, KvmiConfig *config, GError **errp)
+bool app_auth(App *app, KvmiConfig *config, GError **errp)
 {
     gsize size;
 
@@ -132,6 +137,23 @@ static bool set_auth(App *app, KvmiConfig *config, GError **errp)
     return true;
 }
 
+static bool app_borrow(App *app, const KvmiConfig *config, int timeout_ms,
+                       GError **errp)
+{
+    int fd;
+
+    if (app->connect || app->key_file || app->auth) {
+        return usage_error(errp, "with --vm, 'kvmi serve' has the connection "
+                           "and the key: no --connect, --key-file or --auth");
+    }
+    fd = serve_borrow(app, app->vm,
+                      timeout_ms < 0 ? VM_TIMEOUT_MS : timeout_ms, errp);
+    if (fd >= 0) {
+        app->client = kvmi_client_new_from_fd(fd, config, errp);
+    }
+    return app->client;
+}
+
 bool app_connect(App *app, GError **errp)
 {
     KvmiConfig config = {
@@ -144,10 +166,13 @@ bool app_connect(App *app, GError **errp)
         return usage_error(errp, "where is the VM? Give --socket ADDRESS: "
                            "unix:PATH, tcp:HOST:PORT or vsock:CID:PORT");
     }
-    if (!set_auth(app, &config, errp)) {
+    app_catch_signals(app);
+    if (app->vm) {
+        return app_borrow(app, &config, timeout_ms, errp);
+    }
+    if (!app_auth(app, &config, errp)) {
         return false;
     }
-    catch_signals(app);
     if (app->connect) {
         app->client = kvmi_connect(app->socket, &config, MAX(timeout_ms, 0),
                                    errp);
@@ -205,6 +230,9 @@ bool app_parse(App *app, const GOptionEntry *entries, int *argc, char ***argv,
           "ADDRESS" },
         { "connect", 'c', 0, G_OPTION_ARG_NONE, &app->connect,
           "connect to a VM that listens, instead of listening", NULL },
+        { "vm", 0, 0, G_OPTION_ARG_STRING, &app->vm,
+          "the VM of a 'kvmi serve' whose --control is ADDRESS",
+          "NAME|UUID" },
         { "key-file", 0, 0, G_OPTION_ARG_FILENAME, &app->key_file,
           "file with the key that QEMU's object has", "FILE" },
         { "auth", 0, 0, G_OPTION_ARG_STRING, &app->auth,
@@ -290,7 +318,7 @@ static const Subcommand *find_subcommand(const char *name)
 static int subcommand_position(int argc, char **argv)
 {
     static const char *const with_value[] = {
-        "-s", "--socket", "-t", "--timeout", "--key-file", "--auth",
+        "-s", "--socket", "-t", "--timeout", "--vm", "--key-file", "--auth",
     };
     int i;
     unsigned j;
@@ -367,6 +395,7 @@ static int run(App *app, int argc, char **argv)
     g_free(app->key_file);
     g_free(app->auth);
     g_free(app->socket);
+    g_free(app->vm);
     return status;
 }
 

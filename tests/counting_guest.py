@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The domain's disk: a qcow2 image with a guest in its boot sector
+"""A guest of a few instructions, as a firmware image or on a disk
 
-The guest writes CR3 and LSTAR, counts in memory that it is alive, and begins
-again.
+It writes CR3 and LSTAR, counts in memory that it is alive, and begins again.
 """
 
 import struct
 
 COUNTER = 0x500         # where the guest counts its rounds
+BIOS_SIZE = 64 * 1024
 CLUSTER = 64 * 1024
 SIZE = 1024 * 1024
 
@@ -26,10 +26,18 @@ GUEST = bytes.fromhex(
     'ebea')             # jmp   1b
 
 
-def make_disk(path):
-    """Clusters: header, refcount table, refcounts, L1, L2, the boot sector.
+def make_bios(path):
+    image = bytearray(b'\xf4' * BIOS_SIZE)
+    image[:len(GUEST)] = GUEST
+    image[-16:-11] = bytes.fromhex('ea000000f0')    # jmp 0xf000:0
+    with open(path, 'wb') as f:
+        f.write(image)
 
-    Its own internal snapshots fit in, which a raw image has no place for.
+
+def make_disk(path):
+    """qcow2, which has a place for snapshots, with the guest in its boot sector.
+
+    Its clusters: header, refcount table, refcounts, L1, L2, the boot sector.
     """
     clusters = 6
     copied = 1 << 63
