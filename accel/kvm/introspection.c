@@ -49,7 +49,8 @@ static bool kvm_introspection_available(Error **errp)
 
 static int kvm_introspection_unhook(bool force)
 {
-    int ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_UNHOOK, (int)force);
+    int ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_UNHOOK,
+                           (unsigned long)force);
 
     trace_introspection_kvm_unhook(force, ret);
     return ret;
