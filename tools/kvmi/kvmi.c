@@ -36,6 +36,7 @@ static const Subcommand *const subcommands[] = {
     &cmd_protect,
     &cmd_pause,
     &cmd_inject,
+    &cmd_check_host,
 };
 
 /* Signals */
@@ -258,7 +259,7 @@ static void print_help(void)
            "\n"
            "Subcommands:\n");
     for (i = 0; i < G_N_ELEMENTS(subcommands); i++) {
-        printf("  %-8s %s\n", subcommands[i]->name, subcommands[i]->summary);
+        printf("  %-10s %s\n", subcommands[i]->name, subcommands[i]->summary);
     }
     printf("\n"
            "kvmi SUBCOMMAND --help shows a subcommand's options.\n"
