@@ -43,6 +43,17 @@ bench:
 	@scripts/build check
 	@tests/bench/bench
 
+bench-kernel:
+	@scripts/build check
+	@tests/bench/bench-kernel
+
+install-dkms:
+	@scripts/packages --install dkms
+	@scripts/dkms install
+
+remove-dkms:
+	@scripts/dkms remove
+
 docs:
 	@scripts/build docs
 	@echo "The manual: build/docs/manual/index.html"
@@ -68,6 +79,9 @@ help:
 	@echo "make check-kernel        run the tests of the kernel's engine only"
 	@echo "make check-kernel-debug  build a kernel that checks itself, and run them in it"
 	@echo "make bench       measure how fast introspection is, as ratios"
+	@echo "make bench-kernel  the same for the kernel's engine, in the nested machine"
+	@echo "make install-dkms  install KVM with introspection for Debian's kernel 6.12"
+	@echo "make remove-dkms   remove it"
 	@echo "make docs        build the manual (takes Sphinx)"
 	@echo "make install     install, after ./configure --prefix=... && make"
 	@echo "make clean       remove what the compiler made"
@@ -75,4 +89,6 @@ help:
 	@echo "All of them install missing Debian packages by themselves, as root or"
 	@echo "with sudo, fetch QEMU 10.0 and build it. Options: ./configure --help."
 
-.PHONY: all demo check check-base check-stress check-sanitizers check-kernel check-kernel-debug bench docs install clean distclean help
+.PHONY: all demo check check-base check-stress check-sanitizers check-kernel \
+	check-kernel-debug bench bench-kernel install-dkms remove-dkms docs install \
+	clean distclean help

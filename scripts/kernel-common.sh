@@ -48,3 +48,37 @@ kernel_apply_series()
                 "the series is made for Linux 6.12"
     done
 }
+
+# kvm_adapt_makefiles TREE y|n: KVM's makefile expects to be in the kernel's tree.
+# The headers of TREE come before the kernel's; CONFIG_KVM_INTROSPECTION, which the
+# kernel does not know, is set here.
+kvm_adapt_makefiles()
+{
+    local tree=$1 makefile=$1/arch/x86/kvm/Makefile
+    sed -i -e 's|$(srctree)/arch/x86/kvm|$(src)|' \
+        -e 's|$(srctree)/virt/kvm/Makefile.kvm|$(src)/../../../virt/kvm/Makefile.kvm|' "$makefile"
+    {
+        cat <<'END'
+tree := $(src)/../../..
+LINUXINCLUDE := -I$(tree)/arch/x86/include -I$(tree)/include -I$(tree)/arch/x86/include/uapi -I$(tree)/include/uapi $(LINUXINCLUDE)
+ccflags-y += -I$(tree)/include/trace
+END
+        [ "$2" = n ] || printf '%s\n' 'CONFIG_KVM_INTROSPECTION := y' 'ccflags-y += -DCONFIG_KVM_INTROSPECTION=1'
+        cat "$makefile"
+    } >"$makefile.new"
+    mv "$makefile.new" "$makefile"
+    # Trace headers name themselves relative to this directory.
+    mkdir -p "$tree/include/trace" "$tree/include/uapi" "$tree/arch/x86/include/uapi"
+    cat >"$tree/Makefile" <<'END'
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# KVM with introspection, for the kernel whose headers are in KDIR.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+modules clean:
+	$(MAKE) -C $(KDIR) M=$(CURDIR)/arch/x86/kvm $@
+
+.PHONY: modules clean
+END
+}

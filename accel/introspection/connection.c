@@ -280,7 +280,11 @@ static void hook(Introspection *s)
         g_free(s->failure);
         s->failure = g_strdup(error_get_pretty(err));
         set_away(s, s->failure);
-        warn_report_err(err);
+        if (is_new_failure(s, s->failure)) {
+            warn_report_err(err);
+        } else {
+            error_free(err);
+        }
         disconnect(s);
         return;
     }

@@ -49,7 +49,8 @@ static bool kvm_introspection_available(Error **errp)
 
 static int kvm_introspection_unhook(bool force)
 {
-    int ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_UNHOOK, (int)force);
+    int ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_UNHOOK,
+                           (unsigned long)force);
 
     trace_introspection_kvm_unhook(force, ret);
     return ret;
@@ -67,14 +68,14 @@ static void session_unhook(IntrospectionSession *s)
 {
     int ret = kvm_introspection_unhook(true);
 
-    /* Or the kernel is done with it already. */
-    assert(ret == 0 || ret == -ENOENT);
+    assert(ret == 0);
     session_free(s);
 }
 
 /*
- * The tool has closed the connection, or the kernel has.  What the tool sent
- * before it did so, the kernel still acts on.
+ * The tool has closed the connection, or the kernel has.  The kernel still acts
+ * on what the tool sent before, and then undoes everything by itself; to unhook
+ * now would cut that short.
  */
 static gboolean session_hang_up(gint fd, GIOCondition condition, gpointer opaque)
 {
@@ -83,9 +84,22 @@ static gboolean session_hang_up(gint fd, GIOCondition condition, gpointer opaque
     void *closed_opaque = s->opaque;
 
     trace_introspection_kvm_hang_up(s);
-    session_unhook(s);
     closed(closed_opaque, s, "the connection was closed");
+    session_free(s);
     return G_SOURCE_REMOVE;
+}
+
+static int kvm_introspection_hook(struct kvm_introspection *hook)
+{
+    int ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_HOOK, hook);
+
+    if (ret == -EEXIST) {
+        /* The kernel is not done with the tool that has gone. */
+        kvm_introspection_unhook(true);
+        ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_HOOK, hook);
+    }
+    trace_introspection_kvm_hook(hook->commands, hook->events, ret);
+    return ret;
 }
 
 static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
@@ -100,8 +114,7 @@ static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
     int ret;
 
     memcpy(hook.uuid, &params->uuid, sizeof(hook.uuid));
-    ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_HOOK, &hook);
-    trace_introspection_kvm_hook(hook.commands, hook.events, ret);
+    ret = kvm_introspection_hook(&hook);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "KVM_INTROSPECTION_HOOK failed");
         close(params->fd);

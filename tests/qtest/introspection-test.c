@@ -46,6 +46,7 @@ static const Engine engines[] = {
         .accel = "kvm",
         .cpu = "max",
         .runs = true,
+        .in_kernel = true,
         .on_request = true,
     },
 };
@@ -54,6 +55,9 @@ static const char *missing(const Engine *engine, const TestCase *test)
 {
     if ((test->needs & NEEDS_RUNNING_GUEST) && !engine->runs) {
         return "this accelerator executes no guest code";
+    }
+    if ((test->needs & NEEDS_COUNTS) && engine->in_kernel) {
+        return "QEMU does not see what the kernel's engine does";
     }
     return NULL;
 }

@@ -23,6 +23,7 @@ enum {
     EXIT_PROTOCOL = 9,          /* the VM sent what it must not send */
     EXIT_NOT_FOUND = 10,        /* what search looked for, a mapped page */
     EXIT_LOST = 11,             /* inject: the guest got something else */
+    EXIT_HOST_LACKS = 12,       /* check-host */
     EXIT_SIGNAL = 128,          /* plus the signal's number */
 };
 
@@ -59,9 +60,10 @@ struct Subcommand {
     bool (*run)(App *app, int argc, char **argv, GError **errp);
 };
 
-extern const Subcommand cmd_access, cmd_cpuid, cmd_dump, cmd_info, cmd_inject,
-                        cmd_pause, cmd_protect, cmd_read, cmd_regs, cmd_search,
-                        cmd_serve, cmd_trace, cmd_write, cmd_xsave;
+extern const Subcommand cmd_access, cmd_check_host, cmd_cpuid, cmd_dump,
+                        cmd_info, cmd_inject, cmd_pause, cmd_protect, cmd_read,
+                        cmd_regs, cmd_search, cmd_serve, cmd_trace, cmd_write,
+                        cmd_xsave;
 
 /*
  * Parse a subcommand's options, and those that all have.  What is left in

@@ -41,6 +41,7 @@ static const Subcommand *const subcommands[] = {
     &cmd_pause,
     &cmd_inject,
     &cmd_serve,
+    &cmd_check_host,
 };
 
 /* Signals */
@@ -286,7 +287,7 @@ static void print_help(void)
            "\n"
            "Subcommands:\n");
     for (i = 0; i < G_N_ELEMENTS(subcommands); i++) {
-        printf("  %-8s %s\n", subcommands[i]->name, subcommands[i]->summary);
+        printf("  %-10s %s\n", subcommands[i]->name, subcommands[i]->summary);
     }
     printf("\n"
            "kvmi SUBCOMMAND --help shows a subcommand's options.\n"

@@ -1077,7 +1077,8 @@ static void test_disconnect_unread(TestVM *vm)
     control_cr(vm, 0, 3);
     tool_flood(vm->tool, KVMI_READ_PHYSICAL, &read, sizeof(read), rest);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
-    VM_WAIT_UNTIL(vm_waiting_vcpus(vm) == 1);
+    vm_guest_wait_started(vm, 0);
+    vm_expect_waiting_vcpus(vm, 1);
     g_assert_false(vm_guest_is_done(vm, 0));
     now = g_get_monotonic_time();
     tool_close(vm->tool);

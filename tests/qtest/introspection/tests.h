@@ -10,6 +10,7 @@
 /* What a case needs of its engine; where that is missing, it is skipped. */
 enum {
     NEEDS_RUNNING_GUEST = 1,
+    NEEDS_COUNTS = 2,           /* in query-introspection */
 };
 
 typedef struct TestCase {

@@ -382,7 +382,7 @@ void vm_wait_state_event(TestVM *vm, const char *state)
     }
 }
 
-/* How many vCPUs wait for the tool. */
+/* How many vCPUs wait for the tool; not where only the kernel knows it. */
 unsigned vm_waiting_vcpus(TestVM *vm)
 {
     QDict *info = vm_query_introspection(vm);
@@ -390,6 +390,14 @@ unsigned vm_waiting_vcpus(TestVM *vm)
 
     qobject_unref(info);
     return n;
+}
+
+/* ... where QEMU can know it. */
+void vm_expect_waiting_vcpus(TestVM *vm, unsigned n)
+{
+    if (!vm->engine->in_kernel) {
+        VM_WAIT_UNTIL(vm_waiting_vcpus(vm) == n);
+    }
 }
 
 /* A second QMP monitor. */

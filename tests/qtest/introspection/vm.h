@@ -25,6 +25,7 @@ typedef struct Engine {
     const char *accel;          /* -accel */
     const char *cpu;            /* -cpu */
     bool runs;                  /* it executes guest code */
+    bool in_kernel;             /* QEMU doesn't see what it does */
     bool on_request;            /* takes more than this machine has */
 } Engine;
 
@@ -112,5 +113,6 @@ QDict *vm_query_introspection(TestVM *vm);
 void vm_wait_state(TestVM *vm, const char *state);
 void vm_wait_state_event(TestVM *vm, const char *state);
 unsigned vm_waiting_vcpus(TestVM *vm);
+void vm_expect_waiting_vcpus(TestVM *vm, unsigned n);
 
 #endif /* TESTS_INTROSPECTION_VM_H */
