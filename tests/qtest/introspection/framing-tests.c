@@ -290,7 +290,7 @@ static void test_unknown_id(TestVM *vm)
 static void test_not_implemented(TestVM *vm)
 {
     static const uint16_t ids[] = {
-        KVMI_INJECT_EXCEPTION, KVMI_GET_MAP_TOKEN,
+        KVMI_GET_MAP_TOKEN,
     };
     struct kvmi_get_version_reply version;
 
