@@ -406,7 +406,8 @@ static void test_said_once_absent(TestVM *vm)
     g_test_message("%s", log);
     /* by the chardev, and by the object, which says what to do */
     g_assert_cmpuint(count_lines(log, "Failed to connect"), ==, 1);
-    g_assert_cmpuint(count_lines(log, "'kvmi0'"), ==, 1);
+    g_assert_cmpuint(count_lines(log, "'kvmi0': nothing answers"),
+                     ==, 1);
     g_assert_cmpuint(count_lines(log, vm->socket), ==, 2);
 }
 
