@@ -177,6 +177,8 @@ static IntrospectionUnhookInfo *unhook_by_force(Introspection *s)
 /* Asks the tool, if there is one.  False and an error if it cannot be asked. */
 static bool begin_unhook(Introspection *s, Error **errp)
 {
+    ERRP_GUARD();
+
     if (s->unhooked && !s->session) {
         error_setg(errp, "the VM was unhooked with introspection-unhook "
                    "before; introspection-hook lets a tool hook it again");
