@@ -405,6 +405,16 @@ def case_tool_is_down():
         domain.check_alive()
         check(not domain.query()['guest-held'], 'the guest is held')
 
+        domain.virsh('managedsave', NAME)
+        domain.virsh('start', NAME)
+        check(domain.query()['guest-held'], 'the restored guest is not held')
+        domain.qmp('object-del', id='kvmi0')
+        domain.qmp('object-add', **{'qom-type': 'introspection',
+                                    'id': 'kvmi0', 'chardev': 'vmi',
+                                    'key': 'vmi-key'})
+        check(not domain.query()['guest-held'], 'the guest is held')
+        domain.check_alive()
+
 
 def case_hotplug():
     with a_domain() as domain:
