@@ -12,11 +12,13 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import host as hosts
@@ -28,6 +30,9 @@ from pytap import (Failure, PATIENCE, check, equal, note, run_cases, skip_all,
 DOMAIN_XML = os.path.join(hosts.ROOT, 'docs', 'system',
                           'introspection-domain.xml')
 NAME = 'introspected'
+# Exit statuses of kvmi trace
+ASKED, VM_GONE, REFUSED = 0, 4, 6
+
 QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
 KVMI = ''
 
@@ -46,6 +51,9 @@ class Setup:
         if not self.user_can_run(QEMU):
             self.qemu = shutil.copy(QEMU, self.path('qemu-system-x86_64'))
         self.make_dir('images')
+        self.make_dir('keys')
+        self.key = self.make_key('good')
+        self.other_key = self.make_key('other')
         # What the documentation says: new sockets get the directory's group
         self.make_dir('socket', 0o2750)
 
@@ -57,6 +65,15 @@ class Setup:
         os.mkdir(path)
         os.chown(path, -1, self.user.pw_gid)
         os.chmod(path, mode)
+
+    def make_key(self, name):
+        """A file that QEMU may read, nobody else."""
+        path = self.path('keys/' + name)
+        with open(path, 'w', encoding='ascii') as f:
+            f.write(secrets.token_hex(16))
+        os.chown(path, -1, self.user.pw_gid)
+        os.chmod(path, 0o640)
+        return path
 
     def user_can_run(self, program):
         if not hosts.is_system():
@@ -114,6 +131,7 @@ class Domain:
                 ('/usr/local/bin/qemu-system-x86_64', SETUP.qemu),
                 ('/var/lib/libvirt/images/introspected.qcow2', self.disk),
                 ('/run/kvmi/vmi.sock', self.sock),
+                ('/etc/kvmi/introspected.key', SETUP.key),
                 ('reconnect-ms=1000', 'reconnect-ms=50')):
             self.xml = replace(self.xml, old, new)
 
@@ -161,35 +179,42 @@ class Domain:
 
     # The tool
 
-    def start_tool(self, *args):
+    def start_tool(self, *args, key=None):
         """It listens, and lets the domain's group connect."""
         return subprocess.Popen([KVMI, *args[:1], '-s', self.sock, '-t',
-                                 str(PATIENCE), *args[1:]],
+                                 str(PATIENCE), '--key-file',
+                                 key or SETUP.key, *args[1:]],
                                 stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, umask=0o007)
 
-    def tool(self, *args):
+    def tool(self, *args, key=None, status=0):
         """Run it to its end."""
-        with self.start_tool(*args) as process:
+        with self.start_tool(*args, key=key) as process:
             out, err = process.communicate(timeout=PATIENCE)
-        equal(process.returncode, 0, f'the status of kvmi {args} ({err})')
+        equal(process.returncode, status, f'the status of kvmi {args} ({err})')
         return out
 
     @contextlib.contextmanager
     def trace(self):
         """A tool that the domain is hooked by, and gets events."""
         with self.start_tool('trace', '--json', '--cr', '3') as process:
+            # A tool whose output nobody reads would not answer for long.
+            reader = None
             try:
                 for _ in range(10):
                     if not process.stdout.readline():
                         raise Failure('the trace has ended: '
                                       + process.stderr.read().decode())
+                reader = threading.Thread(target=process.stdout.read)
+                reader.start()
                 self.wait_state('hooked')
                 yield process
             finally:
                 process.terminate()
-                process.communicate(timeout=PATIENCE)
+                process.wait(PATIENCE)
+                if reader:
+                    reader.join()
 
     def counter(self):
         return struct.unpack('<I', self.tool('read', '--raw', hex(COUNTER),
@@ -213,10 +238,11 @@ def a_domain(start=True):
         domain.remove()
 
 
-def leave(tool):
-    """It ends by itself, because the VM has gone."""
-    tool.communicate(timeout=PATIENCE)
-    equal(tool.returncode, 4, 'exit status of the tool')
+def leave(tool, status):
+    """It ends by itself: because it was asked to, or because the VM has gone."""
+    tool.wait(PATIENCE)
+    equal(tool.returncode, status,
+          f'exit status of the tool ({tool.stderr.read().decode()})')
 
 
 # Cases
@@ -253,13 +279,45 @@ def case_qemu_is_unprivileged():
         check('0' not in ids[0], 'QEMU runs as root')
 
 
+def case_key_is_secret():
+    with open(SETUP.key, encoding='ascii') as f:
+        key = f.read()
+    with a_domain() as domain:
+        check(key not in domain.virsh('dumpxml', NAME, '--security-info'),
+              'the key is in the XML')
+        with open(f'/proc/{domain.pid()}/cmdline', encoding='utf-8') as f:
+            command = f.read()
+        check(SETUP.key in command and key not in command,
+              'the key is on the command line')
+        # Whoever does not know it is refused, and the guest goes on.
+        domain.tool('info', key=SETUP.other_key, status=REFUSED)
+        domain.check_alive()
+
+
+def case_hook_and_unhook():
+    with a_domain() as domain:
+        with domain.trace() as tool:
+            reply = domain.qmp('introspection-unhook')
+            leave(tool, ASKED)
+            equal(reply['outcome'], 'let-go', 'how it was unhooked')
+        equal(domain.query()['state'], 'suspended', 'the state')
+        equal(domain.state(), 'running', 'the state')
+        with domain.start_tool('trace', '--summary', '--cr', '3') as tool:
+            domain.qmp('introspection-hook', timeout=PATIENCE)
+            equal(domain.query()['state'], 'hooked', 'the state')
+            domain.qmp('introspection-unhook', force=True)
+            leave(tool, VM_GONE)
+
+
 def case_suspend_resume():
     with a_domain() as domain:
-        with domain.trace():
+        with domain.trace() as tool:
             domain.virsh('suspend', NAME)
-            equal(domain.state(), 'paused', 'the state')
-            domain.virsh('resume', NAME)
-            equal(domain.state(), 'running', 'the state')
+            leave(tool, ASKED)
+        equal(domain.state(), 'paused', 'the state')
+        equal(domain.query()['state'], 'suspended', 'the state')
+        domain.virsh('resume', NAME)
+        equal(domain.state(), 'running', 'the state')
         domain.check_alive()
 
 
@@ -270,7 +328,7 @@ def case_reset():
         wait_for(lambda: time.time() >= started + 1, 'the next second')
         with domain.trace() as tool:
             domain.virsh('reset', NAME)
-            leave(tool)
+            leave(tool, VM_GONE)
         again = json.loads(domain.tool('info', '--json'))['start-time']
         check(again > started, 'start times', started, again)
         domain.check_alive()
@@ -280,7 +338,7 @@ def case_managedsave_restore():
     with a_domain() as domain:
         with domain.trace() as tool:
             domain.virsh('managedsave', NAME)
-            leave(tool)
+            leave(tool, ASKED)
         equal(domain.state(), 'shut off', 'the state')
         domain.virsh('start', NAME)
         domain.check_alive()
@@ -291,8 +349,9 @@ def case_managedsave_restore():
 def case_snapshot_revert():
     with a_domain() as domain:
         domain.check_alive()
-        with domain.trace():
+        with domain.trace() as tool:
             domain.virsh('snapshot-create-as', NAME, 'one')
+            leave(tool, ASKED)
         domain.check_alive()
         domain.tool('write', '0x600', '--string', 'after the snapshot')
         with domain.trace():
@@ -313,7 +372,7 @@ def case_migrate():
             domain.virsh('migrate', '--live', '--unsafe', NAME, other.uri,
                          '--migrateuri', 'tcp://127.0.0.1',
                          '--listen-address', '127.0.0.1')
-            leave(tool)
+            leave(tool, ASKED)
         equal(domain.state(), 'shut off', 'the state at the source')
         domain.host = other
         equal(domain.state(), 'running', 'the state at the destination')
@@ -327,7 +386,7 @@ def case_destroy():
     with a_domain() as domain:
         with domain.trace() as tool:
             domain.virsh('destroy', NAME)
-            leave(tool)
+            leave(tool, VM_GONE)
         equal(domain.state(), 'shut off', 'the state')
 
 
@@ -346,6 +405,16 @@ def case_tool_is_down():
         domain.check_alive()
         check(not domain.query()['guest-held'], 'the guest is held')
 
+        domain.virsh('managedsave', NAME)
+        domain.virsh('start', NAME)
+        check(domain.query()['guest-held'], 'the restored guest is not held')
+        domain.qmp('object-del', id='kvmi0')
+        domain.qmp('object-add', **{'qom-type': 'introspection',
+                                    'id': 'kvmi0', 'chardev': 'vmi',
+                                    'key': 'vmi-key'})
+        check(not domain.query()['guest-held'], 'the guest is held')
+        domain.check_alive()
+
 
 def case_hotplug():
     with a_domain() as domain:
@@ -356,7 +425,8 @@ def case_hotplug():
         except Failure as failure:
             check('no introspection object' in str(failure), failure)
         domain.qmp('object-add', **{'qom-type': 'introspection',
-                                    'id': 'kvmi1', 'chardev': 'vmi'})
+                                    'id': 'kvmi1', 'chardev': 'vmi',
+                                    'key': 'vmi-key'})
         domain.check_alive()
         equal(domain.query()['id'], 'kvmi1', 'the object')
 

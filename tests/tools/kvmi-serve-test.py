@@ -119,7 +119,7 @@ class Serve:
         return self.vms(lambda vms: len(vms) == count, f'{count} VMs')
 
     def start(self, vm, subcommand, *args):
-        return subprocess.Popen([KVMI, subcommand, '-s', self.control, '--vm',
+        return subprocess.Popen([KVMI, subcommand, '-s', self.control, '--name',
                                  vm, *args],
                                 stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE,
@@ -172,14 +172,17 @@ def fake_vms(serve, count):
 
 
 @contextlib.contextmanager
-def a_qemu(serve, name):
+def a_qemu(serve, name, key=None):
+    """With the key in the file @key, if there is one."""
+    secret = ['-object', f'secret,id=key,file={key}'] if key else []
     bios = serve.path('bios')
     make_bios(bios)
     qemu = subprocess.Popen(
         [QEMU, '-nodefaults', '-display', 'none', '-M', 'pc', '-accel', 'tcg',
          '-m', '64M', '-bios', bios, '-name', f'guest={name}',
          '-chardev', f'socket,id=vmi,path={serve.sock},reconnect-ms=50',
-         '-object', 'introspection,id=kvmi0,chardev=vmi'],
+         *secret, '-object', 'introspection,id=kvmi0,chardev=vmi'
+         + (',key=key' if key else '')],
         stdin=subprocess.DEVNULL)
     try:
         yield qemu
@@ -466,6 +469,29 @@ def case_bad_requests():
         serve.wait_count(1)
 
 
+def case_key():
+    """One that does not know the key is no VM here, and the others are."""
+    with tempfile.TemporaryDirectory(prefix='kvmi-serve-') as directory:
+        good, bad = (os.path.join(directory, name) for name in ('good', 'bad'))
+        for path in good, bad:
+            with open(path, 'w', encoding='ascii') as f:
+                f.write('the key in ' + path)
+        with a_serve('--json', '--key-file', good) as serve, \
+                a_qemu(serve, 'good', key=good), a_qemu(serve, 'bad', key=bad), \
+                a_qemu(serve, 'none'):
+            serve.wait_count(1)
+            equal(serve.info('good')['name'], 'good')
+            wait_for(lambda: 'does not prove that it knows the key'
+                     in serve.stderr(), 'a message')
+            check_alive(serve, 'good')
+            equal(len(serve.wait_count(1)), 1, 'the number of VMs')
+            done = subprocess.run(
+                [KVMI, 'info', '-s', serve.control, '--name', 'good',
+                 '--key-file', good], stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, check=False, timeout=PATIENCE)
+            equal(done.returncode, USAGE, 'exit status with two keys')
+
+
 def case_same_name():
     with a_serve() as serve, a_peer(serve.sock, hello(b'twin')), \
             a_peer(serve.sock, hello(b'twin')):
@@ -548,17 +574,17 @@ def case_usage():
         fails(USAGE, 'serve')
         fails(USAGE, 'serve', '-s', 'nowhere')
         fails(USAGE, 'serve', '-s', '/x/y', '--connect')
-        fails(USAGE, 'serve', '-s', '/x/y', '--vm', 'x')
+        fails(USAGE, 'serve', '-s', '/x/y', '--name', 'x')
         fails(USAGE, 'serve', '-s', '/x/y', '-t', '1')
         fails(USAGE, 'serve', '-s', '/x/y', '-i', '0')
         fails(USAGE, 'serve', '-s', '/x/y', '-i', 'nan')
         fails(PATH_EXISTS, 'serve', '-s', serve.sock)
         fails(PATH_EXISTS, 'serve', '-s', serve.path('new'), '--control',
               serve.control)
-        fails(USAGE, 'regs', '-s', serve.control, '--vm', 'x' * 65)
+        fails(USAGE, 'regs', '-s', serve.control, '--name', 'x' * 65)
         # Not a serve, and not its control socket
-        fails(NO_VM, 'regs', '-s', serve.path('nothing'), '--vm', 'x')
-        fails(HANDSHAKE, 'regs', '-s', serve.sock, '--vm', 'x')
+        fails(NO_VM, 'regs', '-s', serve.path('nothing'), '--name', 'x')
+        fails(HANDSHAKE, 'regs', '-s', serve.sock, '--name', 'x')
 
 
 def main():

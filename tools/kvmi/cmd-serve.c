@@ -348,15 +348,12 @@ static void stop(Serve *serve)
     g_mutex_unlock(&serve->lock);
 }
 
-static bool serve_vms(App *app, KvmiListener *vms, KvmiListener *control,
-                      double interval, GError **errp)
+static bool serve_vms(App *app, const KvmiConfig *config, KvmiListener *vms,
+                      KvmiListener *control, double interval, GError **errp)
 {
     Serve serve = {
         .app = app,
-        .config = {
-            .reply_timeout_ms = REPLY_TIMEOUT_MS,
-            .cancel = &app->cancel,
-        },
+        .config = *config,
         .changes = true,
         .vms = g_ptr_array_new(),
         .said = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
@@ -398,21 +395,26 @@ static bool run_serve(App *app, int argc, char **argv, GError **errp)
     double interval = 1;
     const GOptionEntry entries[] = {
         { "control", 0, 0, G_OPTION_ARG_FILENAME, &control_path,
-          "listen here for other kvmi commands, with their --vm", "PATH" },
+          "listen here for other kvmi commands, with their --name", "PATH" },
         { "interval", 'i', 0, G_OPTION_ARG_DOUBLE, &interval,
           "measure and show events per second so often; 1 by default",
           "SECONDS" },
         { NULL }
     };
+    KvmiConfig config = {
+        .reply_timeout_ms = REPLY_TIMEOUT_MS,
+        .cancel = &app->cancel,
+    };
     KvmiListener *control = NULL;
     bool ok = false;
 
-    if (!app_parse(app, entries, &argc, &argv, 0, 0, errp)) {
+    if (!app_parse(app, entries, &argc, &argv, 0, 0, errp) ||
+        !app_auth(app, &config, errp)) {
         return false;
     }
     if (app->connect || app->vm || app->timeout >= 0) {
         return usage_error(errp, "serve only listens, for as long as it runs: "
-                           "no --connect, --vm or --timeout");
+                           "no --connect, --name or --timeout");
     }
     if (!(interval >= 0.1 && interval <= 3600)) {
         return usage_error(errp, "--interval: give 0.1 to 3600 seconds");
@@ -436,7 +438,7 @@ static bool run_serve(App *app, int argc, char **argv, GError **errp)
         ok = control && kvmi_listener_expect_many(control, errp);
     }
     if (ok || !control_path) {
-        ok = serve_vms(app, app->listener, control, interval, errp);
+        ok = serve_vms(app, &config, app->listener, control, interval, errp);
     }
     kvmi_listener_free(control);
     return ok;
@@ -450,7 +452,7 @@ const Subcommand cmd_serve = {
         "engine, whether a kvmi command uses it, and how many events it sends.\n"
         "\n"
         "With --control PATH, other kvmi commands get at a VM with\n"
-        "--socket PATH --vm NAME, each VM for one command at a time.\n"
+        "--socket PATH --name NAME, each VM for one command at a time.\n"
         "\n"
         "Ctrl-C ends it; the VMs go on.",
     .run = run_serve,

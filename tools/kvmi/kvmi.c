@@ -144,7 +144,7 @@ static bool app_borrow(App *app, const KvmiConfig *config, int timeout_ms,
     int fd;
 
     if (app->connect || app->key_file || app->auth) {
-        return usage_error(errp, "with --vm, 'kvmi serve' has the connection "
+        return usage_error(errp, "with --name, 'kvmi serve' has the connection "
                            "and the key: no --connect, --key-file or --auth");
     }
     fd = serve_borrow(app, app->vm,
@@ -231,7 +231,7 @@ bool app_parse(App *app, const GOptionEntry *entries, int *argc, char ***argv,
           "ADDRESS" },
         { "connect", 'c', 0, G_OPTION_ARG_NONE, &app->connect,
           "connect to a VM that listens, instead of listening", NULL },
-        { "vm", 0, 0, G_OPTION_ARG_STRING, &app->vm,
+        { "name", 0, 0, G_OPTION_ARG_STRING, &app->vm,
           "the VM of a 'kvmi serve' whose --control is ADDRESS",
           "NAME|UUID" },
         { "key-file", 0, 0, G_OPTION_ARG_FILENAME, &app->key_file,
@@ -319,7 +319,7 @@ static const Subcommand *find_subcommand(const char *name)
 static int subcommand_position(int argc, char **argv)
 {
     static const char *const with_value[] = {
-        "-s", "--socket", "-t", "--timeout", "--vm", "--key-file", "--auth",
+        "-s", "--socket", "-t", "--timeout", "--name", "--key-file", "--auth",
     };
     int i;
     unsigned j;

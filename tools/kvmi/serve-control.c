@@ -226,7 +226,7 @@ static bool check_answer(const char *line, GError **errp)
         g_set_error(errp, CMD_ERROR, status, "%s", words[2]);
     } else {
         g_set_error(errp, KVMI_ERROR, KVMI_ERROR_HANDSHAKE,
-                    "what listens there is no 'kvmi serve': --vm goes with "
+                    "what listens there is no 'kvmi serve': --name goes with "
                     "the path that is its --control");
     }
     return false;
@@ -241,14 +241,14 @@ int serve_borrow(App *app, const char *name, int timeout_ms, GError **errp)
     int fd;
 
     if (strlen(name) > MAX_NAME || strchr(name, '\n')) {
-        usage_error(errp, "--vm takes a name or a UUID");
+        usage_error(errp, "--name takes a name or a UUID");
         return -1;
     }
     fd = kvmi_connect_fd(app->socket, &app->cancel, 0, &local);
     if (g_error_matches(local, KVMI_ERROR, KVMI_ERROR_NO_VM)) {
         g_error_free(local);
         g_set_error(errp, CMD_ERROR, EXIT_NO_VM,
-                    "no 'kvmi serve' listens at %s: --vm goes with the path "
+                    "no 'kvmi serve' listens at %s: --name goes with the path "
                     "that is its --control", app->socket);
         return -1;
     }

@@ -7,7 +7,7 @@
  * end: whatever a peer does or does not do, no other one waits for it.
  *
  * A VM is lent to one user at a time, that is, to a kvmi that was started with
- * --vm.  Its messages go through the VM's thread, which counts them.
+ * --name.  Its messages go through the VM's thread, which counts them.
  */
 
 #ifndef KVMI_SERVE_H
