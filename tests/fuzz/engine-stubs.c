@@ -46,6 +46,20 @@ bool x86_introspection_at_rep(CPUState *cpu)
     return x86_introspection_rip(cpu) % 2;
 }
 
+bool x86_introspection_canonical(CPUState *cpu, uint64_t address)
+{
+    return !(address >> 47) || !(~address >> 47);
+}
+
+bool x86_introspection_wake(CPUState *cpu)
+{
+    return false;
+}
+
+void x86_introspection_raise(CPUState *cpu)
+{
+}
+
 void x86_introspection_watch_descriptors(CPUState *cpu, bool watch)
 {
 }

@@ -338,6 +338,7 @@ static void send_command(Session *s, GRand *rand, uint32_t seq)
         { KVMI_GET_XSAVE, 8 },
         { KVMI_PAUSE_ALL_VCPUS, 0 },
         { KVMI_CONTROL_VM_EVENTS, 8 },
+        { KVMI_INJECT_EXCEPTION, 16 },
     };
     unsigned i = g_rand_int_range(rand, 0, ARRAY_SIZE(commands));
     uint16_t payload[KVMI_MSG_SIZE / 2] = { };
