@@ -4,10 +4,10 @@
  *
  * Usage: engine-threads SECONDS SEED
  *
- * Threads as QEMU has them: the engine's receiver, a thread for each vCPU, which
- * does its work and runs a guest that has events, and the main loop, which ends
- * sessions and looks at them.  The main thread is the tool, too: it sends commands
- * without end, answers events, and leaves at any moment.
+ * Threads as QEMU has them: the engine's receiver, a thread for each vCPU,
+ * which does its work and runs a guest that has events, and the main loop,
+ * which ends sessions and looks at them.  The main thread is the tool, too: it
+ * sends commands without end, answers events, and leaves at any moment.
  */
 #include "qemu/osdep.h"
 #include <poll.h>
@@ -264,7 +264,7 @@ static void send_message(Session *s, uint16_t id, uint32_t seq,
     if (size) {
         memcpy(msg.payload, payload, size);
     }
-    /* It may be gone, or not read: then it is not sent, or in part, or later. */
+    /* It may be gone. */
     if (send(s->fd, &msg, sizeof(msg.hdr) + size, MSG_NOSIGNAL) < 0) {
         g_assert(errno == EPIPE || errno == ECONNRESET);
     }
