@@ -10,26 +10,19 @@
 #include "qemu/osdep.h"
 #include <poll.h>
 #include "block/aio.h"
-#include "exec/address-spaces.h"
-#include "exec/memory.h"
 #include "hw/core/cpu.h"
-#include "introspection/tcg.h"
 #include "introspection/vcpu.h"
-#include "introspection/x86.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "qemu/sockets.h"
 #include "qemu/units.h"
-#include "system/runstate.h"
-#include "system/tcg.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
+#include "engine-stubs.h"
 #include "fuzz-engine-world.h"
 
 #define VCPUS 2
-#define RAM_SIZE (64 * KiB)
-#define ROM_END (RAM_SIZE + 8 * KiB)
 
 typedef struct Work {
     CPUState *cpu;
@@ -46,15 +39,11 @@ static struct {
     QEMUBHFunc *bh;
     void *bh_opaque;
     CPUState *cpus[VCPUS];
-    uint64_t rip[VCPUS];
     unsigned guest_events;
 } world;
 
 IntrospectionEngine *world_engine;
 CPUTailQ cpus_queue = QTAILQ_HEAD_INITIALIZER(cpus_queue);
-AddressSpace address_space_memory;
-bool tcg_allowed = true;
-bool introspection_guest_held;
 
 void introspection_engine_register(IntrospectionEngine *engine)
 {
@@ -89,10 +78,6 @@ CPUState *qemu_get_cpu(int index)
     return index < VCPUS ? world.cpus[index] : NULL;
 }
 
-void cpu_exit(CPUState *cpu)
-{
-}
-
 void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func,
                       run_on_cpu_data data)
 {
@@ -123,7 +108,7 @@ static void run_guest(CPUState *cpu)
     introspection_vcpu_enters_guest(cpu);
     if (v->verdicts.n) {
         /* carries out what the tool has answered */
-        world.rip[cpu->cpu_index]++;
+        stub_rip[cpu->cpu_index]++;
     } else if (events) {
         unsigned skip = world.guest_events++ % ctpop32(events);
 
@@ -178,150 +163,6 @@ static void remove_vcpu(unsigned index)
     QTAILQ_REMOVE(&cpus_queue, cpu, node);
     g_free(cpu);
     world.cpus[index] = NULL;
-}
-
-/* Their state, as target/i386/introspection/ has it */
-
-void x86_introspection_event_state(CPUState *cpu, struct kvmi_event *event)
-{
-    event->regs.rip = x86_introspection_rip(cpu);
-}
-
-uint8_t x86_introspection_mode(CPUState *cpu)
-{
-    return 8;
-}
-
-uint64_t x86_introspection_rip(CPUState *cpu)
-{
-    return world.rip[cpu->cpu_index];
-}
-
-bool x86_introspection_at_rep(CPUState *cpu)
-{
-    return x86_introspection_rip(cpu) % 2;
-}
-
-void x86_introspection_watch_descriptors(CPUState *cpu, bool watch)
-{
-}
-
-void x86_introspection_get_regs(CPUState *cpu, struct kvm_regs *regs)
-{
-    regs->rip = x86_introspection_rip(cpu);
-}
-
-void x86_introspection_get_sregs(CPUState *cpu, struct kvm_sregs *sregs)
-{
-    sregs->cr3 = 0x1000;
-}
-
-void x86_introspection_set_regs(CPUState *cpu, const struct kvm_regs *regs)
-{
-    world.rip[cpu->cpu_index] = regs->rip;
-}
-
-bool x86_introspection_read_msr(CPUState *cpu, uint32_t msr, uint64_t *value)
-{
-    *value = msr;
-    return msr != 0x123;
-}
-
-bool x86_introspection_cpuid(CPUState *cpu, uint32_t function, uint32_t index,
-                             struct kvmi_get_cpuid_reply *leaf)
-{
-    *leaf = (struct kvmi_get_cpuid_reply) { .eax = function, .ebx = index };
-    return function <= 0x16;
-}
-
-void x86_introspection_xsave(CPUState *cpu, struct kvm_xsave *xsave)
-{
-    memset(xsave->region, 0, sizeof(xsave->region));
-}
-
-uint64_t x86_introspection_tsc_speed(CPUState *cpu)
-{
-    return 1000000000;
-}
-
-void introspection_tcg_execute_one(CPUState *cpu, bool whole_rep)
-{
-}
-
-void introspection_tcg_flush(CPUState *cpu)
-{
-}
-
-void introspection_tcg_flush_page(CPUState *cpu, vaddr addr)
-{
-}
-
-void introspection_tcg_forget_code(CPUState *cpu)
-{
-}
-
-void introspection_tcg_cancel_delivery(CPUState *cpu)
-{
-}
-
-void qemu_system_guest_panicked(GuestPanicInformation *info)
-{
-}
-
-/* RAM, then ROM, then nothing */
-
-static uint8_t memory[ROM_END];
-static MemoryRegion system_memory;
-static MemoryRegion ram = { .ram = true };
-static MemoryRegion rom = { .rom_device = true, .romd_mode = true };
-
-MemoryRegion *get_system_memory(void)
-{
-    return &system_memory;
-}
-
-MemoryRegionSection memory_region_find(MemoryRegion *mr, hwaddr addr,
-                                       uint64_t size)
-{
-    MemoryRegionSection section = { };
-    uint64_t end = addr < RAM_SIZE ? RAM_SIZE : ROM_END;
-
-    g_assert(size);
-    if (addr < ROM_END) {
-        section.mr = end == RAM_SIZE ? &ram : &rom;
-        section.offset_within_address_space = addr;
-        section.size = int128_make64(MIN(size, end - addr));
-    }
-    return section;
-}
-
-void memory_region_ref(MemoryRegion *mr)
-{
-}
-
-void memory_region_unref(MemoryRegion *mr)
-{
-}
-
-bool memory_region_is_ram_device(MemoryRegion *mr)
-{
-    return false;
-}
-
-MemTxResult address_space_read_full(AddressSpace *as, hwaddr addr,
-                                    MemTxAttrs attrs, void *buf, hwaddr len)
-{
-    g_assert(addr < ROM_END && len <= ROM_END - addr);
-    memcpy(buf, memory + addr, len);
-    return MEMTX_OK;
-}
-
-MemTxResult address_space_write(AddressSpace *as, hwaddr addr,
-                                MemTxAttrs attrs, const void *buf, hwaddr len)
-{
-    g_assert(addr < RAM_SIZE && len <= RAM_SIZE - addr);
-    memcpy(memory + addr, buf, len);
-    return MEMTX_OK;
 }
 
 /* The main loop: one bottom half, that of the end of a session */
@@ -470,6 +311,7 @@ int world_begin(const WorldPlan *plan, const void *stream, size_t size)
     int fds[2];
 
     memset(&world, 0, sizeof(world));
+    memset(stub_rip, 0, sizeof(stub_rip));
     world.plan = *plan;
     world.output = g_byte_array_new();
     g_queue_init(&world.work);

@@ -12,15 +12,15 @@
 typedef struct WorldPlan {
     uint8_t piece;          /* receive so many bytes at a time; 0: all */
     uint8_t lazy;           /* bit N: vCPUs do no work at poll N, N + 8, ... */
-    uint8_t unhook_at;      /* QEMU ends the session at this poll, and asks for
-                               that at half of it; 0: never */
+    uint8_t unhook_at;      /* QEMU ends the session at this poll; 0: never */
 } WorldPlan;
 
 extern IntrospectionEngine *world_engine;
 
 /*
  * Begin a world.  @size bytes of @stream are what the tool has sent, all at
- * once, before it closed its end.  Returns the engine's end of the socket.
+ * once, before it closed its end.  Where QEMU ends the session, it asks for that
+ * at half of the polls.  Returns the engine's end of the socket.
  */
 int world_begin(const WorldPlan *plan, const void *stream, size_t size);
 

@@ -5,10 +5,12 @@
 Everything is in build/fuzz/: seeds/TARGET/ is recorded from a run of the test
 suite, and again when that has changed; crashes/ keeps the inputs that made a
 target fail, which are tried first the next time. KVMI_FUZZ_SECONDS in the
-environment says how long each target runs (30).
+environment says how long each target runs (30). engine-threads is not fuzzed: it
+runs the engine's threads under ThreadSanitizer.
 """
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -166,8 +168,20 @@ def why_not():
     return None
 
 
-def cases(targets):
+def run_threads(build):
+    """The engine's threads: no data race, no deadlock."""
+    seed = str(random.randrange(1 << 31))
+    program = os.path.join(build, 'kvmi', 'tests', 'fuzz', 'engine-threads')
+    result = run([program, str(SECONDS // 2), seed], timeout=SECONDS + 120,
+                 env={'TSAN_OPTIONS': 'halt_on_error=1 second_deadlock_stack=1'})
+    check(result.returncode == 0, f'it fails with the seed {seed}:', result.stdout[-6000:])
+    note(f'{result.stdout.strip()}; seed {seed}')
+
+
+def cases(build, targets, threads):
     """Names and functions, in the order in which they are run."""
+    if threads:
+        yield 'engine/threads', lambda: run_threads(build)
     for target in targets:
         yield f'{target.name}/seeds', target.make_seeds
         yield f'{target.name}/found-before', target.run_kept
@@ -177,7 +191,7 @@ def cases(targets):
 def main():
     """All cases; the status says whether any failed."""
     if len(sys.argv) < 3:
-        sys.exit('usage: fuzz-test.py BUILD TARGET...')
+        sys.exit('usage: fuzz-test.py BUILD PROGRAM...')
     build = os.path.abspath(sys.argv[1])
     reason = why_not()
     if reason:
@@ -187,16 +201,15 @@ def main():
         'engine': ([bytes(3), b'\7\x55\0', b'\0\0\5', b'\0\0\x40'], record_engine),
         'client': ([b'\7', b'\0'], record_client),
     }
-    built = run(['ninja', '-C', build] +
-                [f'kvmi/tests/fuzz/fuzz-{name}' for name in sys.argv[2:]])
+    built = run(['ninja', '-C', build] + [f'kvmi/tests/fuzz/{name}' for name in sys.argv[2:]])
     if built.returncode:
         print('Bail out! the fuzz targets cannot be built')
         note(built.stdout)
         return 1
-    targets = [Target(build, name, known[name][0],
-                      lambda directory, record=known[name][1]: record(build, directory))
-               for name in sys.argv[2:]]
-    todo = list(cases(targets))
+    targets = [Target(build, name, prefixes, lambda directory, record=record:
+                      record(build, directory))
+               for name, (prefixes, record) in known.items() if 'fuzz-' + name in sys.argv[2:]]
+    todo = list(cases(build, targets, 'engine-threads' in sys.argv[2:]))
     failed = False
     print(f'1..{len(todo)}', flush=True)
     for number, (name, function) in enumerate(todo, 1):

@@ -4,10 +4,10 @@
  *
  * Usage: load-tool SOCKET SEED
  *
- * It traces CR3, steps through the page faults of a hot page, changes the access
- * of random pages and pauses the VM, and checks that no event comes twice, and
- * none from a vCPU that waits.  SIGTERM ends it in order: then everything is
- * given back, and answered.
+ * It traces CR3, steps through the page faults of a hot page, changes the
+ * access of random pages and pauses the VM, and checks that no event comes
+ * twice, and none from a vCPU that waits.  SIGTERM ends it in order: then
+ * everything is given back, and answered.
  */
 
 #include <signal.h>

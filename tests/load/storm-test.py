@@ -9,7 +9,9 @@
 # The output is TAP.  KVMI_LOAD_SECONDS in the environment says how long each
 # case goes on (20), KVMI_LOAD_SEED which one of the many possible runs it is.
 
+import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -19,14 +21,14 @@ import tempfile
 import time
 
 from guest_vm import (
-    PATIENCE, Lines, a_vm, check, check_grown, equal, main, make_initramfs,
-    note, wait_for, wait_let_go, what_it_takes)
+    PATIENCE, Lines, a_trace, a_vm, check, check_grown, equal, main,
+    make_initramfs, note, wait_for, wait_let_go, what_it_takes)
 
 TOOL = os.environ.get('KVMI_LOAD_TOOL', '')
 SECONDS = float(os.environ.get('KVMI_LOAD_SECONDS', '20'))
 SEED = int(os.environ.get('KVMI_LOAD_SEED', time.time_ns() % (1 << 31)))
 NUMBERS_PER_JOB = 3000  # of tests/load/init-work
-WORK_SECONDS = 300      # for which a busy host may need to come to an end
+WORK_SECONDS = 300      # that a busy host may need to boot, or to end its work
 
 COUNTS = r': cr (\d+) pf (\d+) pause (\d+) replies (\d+) steps (\d+)'
 
@@ -72,25 +74,44 @@ class Tool:
         return self.last_counts()
 
 
-def storm(thread):
-    note(f'KVMI_LOAD_SEED={SEED}')
-    rand = random.Random(SEED)
+@contextlib.contextmanager
+def a_working_vm(thread):
+    """Up, and not at work yet; vm.sync is where the guest's sync() is."""
     with tempfile.TemporaryDirectory(prefix='kvmi-load-') as directory:
         initrd = os.path.join(directory, 'initramfs')
         make_initramfs(initrd, 'init-work')
         with a_vm(initrd, thread, False, 'loglevel=1', smp=4) as vm:
+            vm.sync = vm.lines.find('^load: sync ([0-9a-f]+)',
+                                    WORK_SECONDS)[1].group(1)
             equal(vm.lines.find(r'^load: cpus (\d+)')[1].group(1), '4', 'CPUs')
-            rounds(vm, rand)
-            vm.tell('finish')
-            count, result = vm.lines.find(r'^load: result (.*)',
-                                          WORK_SECONDS)[1].group(1).split()
-            # a second line would be another result
-            equal(vm.qemu.wait(PATIENCE), 0, 'exit status of QEMU')
-            check(not [line for line in vm.lines.last
-                       if line.startswith('load: result') and
-                       result not in line], 'different results')
-            equal(result, expected_sum(), f'the result of {count} jobs')
-            note(f'{count} jobs of the guest')
+            yield vm
+
+
+def finish(vm):
+    """All that the guest has computed is right; how many jobs that was."""
+    vm.tell('finish')
+    count, result = vm.lines.find(r'^load: result (.*)',
+                                  WORK_SECONDS)[1].group(1).split()
+    equal(result, expected_sum(), f'the result of {count} jobs')
+    # another line would be another result
+    line = vm.lines.find('^load: (.*)')[1].group(1)
+    equal(line, 'end', 'after the result')
+    note(f'{count} jobs of the guest')
+    return int(count)
+
+
+def power_off(vm):
+    vm.tell('off')
+    equal(vm.qemu.wait(PATIENCE), 0, 'exit status of QEMU')
+
+
+def storm(thread):
+    note(f'KVMI_LOAD_SEED={SEED}')
+    with a_working_vm(thread) as vm:
+        vm.tell('start')
+        rounds(vm, random.Random(SEED))
+        finish(vm)
+        power_off(vm)
 
 
 def rounds(vm, rand):
@@ -118,7 +139,6 @@ def rounds(vm, rand):
          f'PAUSE events, sent {totals[3]} replies, and stepped {totals[4]} '
          f'times')
     check(all(totals), 'some of that did not happen at all:', totals)
-    wait_for(lambda: all(vm.vcpu_time(n) > 0 for n in range(4)), 'the vCPUs')
 
 
 def case_multi():
@@ -127,6 +147,32 @@ def case_multi():
 
 def case_single():
     storm('single')
+
+
+def case_breakpoints():
+    """
+    Each job calls sync() once, on any CPU: as many hits as jobs.  The guest
+    goes on when the trace ends, in the middle of its work.
+    """
+    with a_working_vm('multi') as vm:
+        address = f'0x{vm.sync}'
+        with a_trace(vm, '--bp', address, '--json') as tool:
+            trace = Lines(tool.stdout)
+            wait_for(lambda: vm.qmp('query-introspection')['state'] ==
+                     'hooked', 'the tool')
+            vm.tell('start')
+            time.sleep(SECONDS / 2)
+            jobs = finish(vm)
+            tool.send_signal(signal.SIGINT)
+            equal(tool.wait(PATIENCE), 0, 'exit status of kvmi')
+            trace.thread.join()
+        summary = json.loads(trace.last[-1])['summary']
+        note(f'{summary["events"]} hits, on vCPUs {summary["vcpus"]}')
+        equal(summary['events'], jobs, 'hits of the breakpoint')
+        check(sum(count > 0 for count in summary['vcpus']) > 1,
+              'all on one vCPU:', summary['vcpus'])
+        wait_let_go(vm)
+        power_off(vm)
 
 
 if __name__ == '__main__':

@@ -56,7 +56,7 @@ static unsigned write_size(const cs_insn *in)
     const cs_x86 *x86 = &in->detail->x86;
     unsigned i;
 
-    /* Older versions do not know of all instructions which operand they write. */
+    /* Older versions do not know for all which operand is written. */
     for (i = 0; i < x86->op_count; i++) {
         if (x86->operands[i].type == X86_OP_MEM) {
             return x86->operands[i].size;

@@ -134,7 +134,7 @@ void event_report_stop(IntrospectionVCPU *v)
 static void finish(IntrospectionVCPU *v)
 {
     BQL_LOCK_GUARD();
-    v->finishing = false;
+    qatomic_set(&v->finishing, false);
     event_report_stop(v);
     introspection_vcpu_update_blocked(v);
 }
@@ -176,7 +176,7 @@ static void send_due(IntrospectionVCPU *v)
         s = session_ref(v->session);
         event_prepare(v, v->due.event, &v->due.data, &msg);
         v->wait.delivery = v->delivery.pending;
-        v->finishing = false;
+        qatomic_set(&v->finishing, false);
     } else if (anything_answered(v)) {
         /* Nobody is there to ask any more, but what was answered holds. */
         execute_answered(v);
@@ -267,7 +267,7 @@ void introspection_vcpu_left_guest(CPUState *cpu)
         /* A delivery stays pending, so that it is not lost whatever comes. */
         cpu->exception_index = v->delivery.pending ? v->delivery.vector : -1;
         send_due(v);
-    } else if (v->finishing && !v->repeating) {
+    } else if (qatomic_read(&v->finishing) && !v->repeating) {
         finish(v);
     }
 }
@@ -337,7 +337,7 @@ static void go_on(IntrospectionVCPU *v, const IntrospectionWait *wait,
         forget_answers(v);
     }
     if (anything_answered(v)) {
-        v->finishing = v->stops;
+        qatomic_set(&v->finishing, v->stops);
         execute_answered(v);
     }
 }

@@ -153,7 +153,7 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
             case ITEM_STOP:
                 v->stops++;
                 /* An instruction that was answered already still goes first. */
-                v->finishing |= v->repeating;
+                qatomic_set(&v->finishing, v->finishing || v->repeating);
                 break;
             case ITEM_REPORT_STOP:
                 if (v->stops_due < v->stops) {
@@ -225,7 +225,7 @@ void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s)
         v->reply_queued = false;
         v->stops = 0;
         v->stops_due = 0;
-        v->finishing = false;
+        qatomic_set(&v->finishing, false);
         v->crashed = false;
         v->detaching = true;
         introspection_vcpu_update_blocked(v);

@@ -75,7 +75,8 @@ typedef struct IntrospectionVCPU {
     bool reply_queued;
     unsigned stops;                 /* PAUSE_ALL_VCPUS not yet answered... */
     unsigned stops_due;             /* ...and whose event may be sent */
-    bool finishing;                 /* an answered instruction goes first */
+    bool finishing;                 /* an answered instruction goes first;
+                                       its thread reads it without the BQL */
     bool crashed;
     bool detaching;                 /* a former session owns what follows */
 
