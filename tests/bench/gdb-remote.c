@@ -122,10 +122,12 @@ void gdb_write(GdbRemote *gdb, uint64_t address, const void *buf, size_t size)
     expect_ok(gdb);
 }
 
-static void put_breakpoint(GdbRemote *gdb, char what, uint64_t address)
+/* @kind: 0 a breakpoint, 2 a watchpoint for writes */
+static void put_point(GdbRemote *gdb, char what, int kind, uint64_t address,
+                      int size)
 {
-    g_autofree char *command = g_strdup_printf("%c0,%" PRIx64 ",1", what,
-                                               address);
+    g_autofree char *command = g_strdup_printf("%c%d,%" PRIx64 ",%d", what,
+                                               kind, address, size);
 
     put_packet(gdb, command);
     expect_ok(gdb);
@@ -133,12 +135,22 @@ static void put_breakpoint(GdbRemote *gdb, char what, uint64_t address)
 
 void gdb_set_breakpoint(GdbRemote *gdb, uint64_t address)
 {
-    put_breakpoint(gdb, 'Z', address);
+    put_point(gdb, 'Z', 0, address, 1);
 }
 
 void gdb_remove_breakpoint(GdbRemote *gdb, uint64_t address)
 {
-    put_breakpoint(gdb, 'z', address);
+    put_point(gdb, 'z', 0, address, 1);
+}
+
+void gdb_set_watchpoint(GdbRemote *gdb, uint64_t address)
+{
+    put_point(gdb, 'Z', 2, address, 8);
+}
+
+void gdb_remove_watchpoint(GdbRemote *gdb, uint64_t address)
+{
+    put_point(gdb, 'z', 2, address, 8);
 }
 
 void gdb_get_registers(GdbRemote *gdb)

@@ -22,6 +22,10 @@ void gdb_write(GdbRemote *gdb, uint64_t address, const void *buf, size_t size);
 void gdb_set_breakpoint(GdbRemote *gdb, uint64_t address);
 void gdb_remove_breakpoint(GdbRemote *gdb, uint64_t address);
 
+/* On writes to the 8 bytes at @address. */
+void gdb_set_watchpoint(GdbRemote *gdb, uint64_t address);
+void gdb_remove_watchpoint(GdbRemote *gdb, uint64_t address);
+
 /* All of them, to be thrown away. */
 void gdb_get_registers(GdbRemote *gdb);
 

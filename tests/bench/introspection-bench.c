@@ -7,6 +7,7 @@
  *        introspection-bench fill VM SIZE
  *        introspection-bench read VM SIZE
  *        introspection-bench hold VM
+ *        introspection-bench restrict VM
  *
  * VM is a unix socket and GDB a TCP port, at which two QEMUs with the guest of
  * tests/guest/ listen, the one for an introspection tool, the other for GDB.
@@ -19,8 +20,12 @@
  * read       reads the guest's first SIZE bytes, one page after the other, and
  *            prints the seconds
  * hold       hooks the VM and does nothing until the end of standard input
+ * restrict   reads lines "GPA PAGES ACCESS" and sets the access of so many pages,
+ *            answering all events with CONTINUE.  Then says "ok" and how many
+ *            events there have been since the last line
  */
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +234,64 @@ static void debug(Bench *b)
     gdb_remove_breakpoint(b->gdb, b->breakpoint);
 }
 
+/* Access to a page. */
+
+#define CODE_PAGE   GUEST_SCRATCH
+#define DATA_PAGE   (GUEST_SCRATCH + KVMI_PAGE_SIZE)
+#define MANY_PAGES  200
+
+/* 1: mov %rax, DATA_PAGE; cmpl $0, GUEST_RELEASE; je 1b; ret */
+static const uint8_t store_loop[] = {
+    0x48, 0x89, 0x04, 0x25, 0x00, 0x10, 0x40, 0x00,
+    0x83, 0x3c, 0x25, 0x00, 0x00, 0x3f, 0x00, 0x00,
+    0x74, 0xee,
+    0xc3,
+};
+
+static void set_access(Bench *b, unsigned pages, uint8_t access)
+{
+    struct kvmi_page_access_entry entries[MANY_PAGES] = { 0 };
+    unsigned i;
+
+    for (i = 0; i < pages; i++) {
+        entries[i].gpa = DATA_PAGE + i * KVMI_PAGE_SIZE;
+        entries[i].access = access;
+    }
+    MUST(kvmi_set_page_access(b->vm, 0, entries, pages, &err));
+}
+
+/* The guest writes to a page without end, and waits in the first event. */
+static void begin_pf_events(Bench *b)
+{
+    MUST(kvmi_write_physical(b->vm, CODE_PAGE, store_loop, sizeof(store_loop),
+                             &err));
+    set_access(b, 1, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_X);
+    MUST(kvmi_control_events(b->vm, 0, KVMI_EVENT_PF_FLAG, &err));
+    begin_op(b, OP_CALL, CODE_PAGE, 0, 0);
+    next_event(b, KVMI_EVENT_PF);
+}
+
+static void step_pf_event(Bench *b)
+{
+    struct kvmi_event_pf_reply reply = { .singlestep = 1 };
+
+    MUST(kvmi_event_reply(b->vm, b->event, KVMI_EVENT_ACTION_RETRY,
+                          &reply, sizeof(reply), &err));
+    kvmi_event_free(b->event);
+    b->event = NULL;
+}
+
+static void end_pf_events(Bench *b)
+{
+    poke(b, GUEST_RELEASE, 1, 4);
+    step_pf_event(b);
+    wait_for_value(b, MAILBOX(done), 8, b->request, "the guest to be done");
+    poke(b, GUEST_RELEASE, 0, 4);
+    set_access(b, 1, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W |
+               KVMI_PAGE_ACCESS_X);
+    MUST(kvmi_control_events(b->vm, 0, 0, &err));
+}
+
 /* What is measured. */
 
 static void once_ping_pong(Bench *b)
@@ -257,6 +320,25 @@ static void once_cr_event(Bench *b)
 {
     continue_event(b);
     next_event(b, KVMI_EVENT_CR);
+}
+
+static void once_pf_event(Bench *b)
+{
+    step_pf_event(b);
+    next_event(b, KVMI_EVENT_PF);
+}
+
+/* Twice, so that access is taken away once. */
+static void once_set_access(Bench *b)
+{
+    set_access(b, 1, KVMI_PAGE_ACCESS_R);
+    set_access(b, 1, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_X);
+}
+
+static void once_set_access_many(Bench *b)
+{
+    set_access(b, MANY_PAGES, KVMI_PAGE_ACCESS_R);
+    set_access(b, MANY_PAGES, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_X);
 }
 
 static void once_gdb_read(Bench *b)
@@ -292,6 +374,17 @@ static void once_gdb_breakpoint(Bench *b)
     gdb_remove_breakpoint(b->gdb, b->breakpoint);
 }
 
+/* The same for a write to memory. */
+static void once_gdb_watchpoint(Bench *b)
+{
+    gdb_set_watchpoint(b->gdb, DATA_PAGE);
+    gdb_continue(b->gdb);
+    gdb_wait_stop(b->gdb);
+    gdb_get_registers(b->gdb);
+    gdb_list_threads(b->gdb);
+    gdb_remove_watchpoint(b->gdb, DATA_PAGE);
+}
+
 static void measure(Bench *b, const char *name, void (*once)(Bench *b))
 {
     gint64 start, now, n = 0;
@@ -321,6 +414,23 @@ static void measure_ping_pong(Bench *b, const char *name, PingPong *p)
     measure(b, name, once_ping_pong);
 }
 
+static void measure_watchpoint(Bench *b, int rounds)
+{
+    int i;
+
+    gdb_put(b, GUEST_RELEASE, 1, 4);
+    gdb_run_until(b, MAILBOX(done), 2);
+    gdb_put(b, GUEST_RELEASE, 0, 4);
+    gdb_write(b->gdb, CODE_PAGE, store_loop, sizeof(store_loop));
+    gdb_begin_op(b, 3, OP_CALL, CODE_PAGE, 0, 0);
+    for (i = 0; i < rounds; i++) {
+        GPtrArray *events = pause_all(b);
+
+        measure(b, "gdb-watchpoint", once_gdb_watchpoint);
+        continue_all(b, events);
+    }
+}
+
 static void messages(Bench *b, int rounds)
 {
     PingPong *read = ping_pong_new(COMMAND_SIZE(struct kvmi_read_physical),
@@ -333,6 +443,10 @@ static void messages(Bench *b, int rounds)
         sizeof(struct kvmi_event_cr_reply),
         COMMAND_SIZE(struct kvmi_event) + sizeof(struct kvmi_event_cr));
 
+    PingPong *pf = ping_pong_new(
+        COMMAND_SIZE(struct kvmi_event_reply) +
+        sizeof(struct kvmi_event_pf_reply),
+        COMMAND_SIZE(struct kvmi_event) + sizeof(struct kvmi_event_pf));
     GPtrArray *events;
     int i;
 
@@ -356,6 +470,16 @@ static void messages(Bench *b, int rounds)
         measure(b, "cr-event", once_cr_event);
         measure_ping_pong(b, "cr-event-ping-pong", cr);
         end_cr_events(b);
+
+        begin_pf_events(b);
+        measure(b, "pf-event", once_pf_event);
+        measure_ping_pong(b, "pf-event-ping-pong", pf);
+        end_pf_events(b);
+
+        measure(b, "set-page-access", once_set_access);
+        measure(b, "set-page-access-many", once_set_access_many);
+        set_access(b, MANY_PAGES, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W |
+                   KVMI_PAGE_ACCESS_X);
     }
 
     /*
@@ -369,6 +493,9 @@ static void messages(Bench *b, int rounds)
         measure(b, "cr-event-at-work", once_cr_event);
         end_cr_events(b);
         measure(b, "read-physical-at-work", once_read_physical);
+        begin_pf_events(b);
+        measure(b, "pf-event-at-work", once_pf_event);
+        end_pf_events(b);
 
         events = pause_all(b);
         measure(b, "gdb-breakpoint", once_gdb_breakpoint);
@@ -377,10 +504,12 @@ static void messages(Bench *b, int rounds)
         gdb_interrupt(b->gdb);
         continue_all(b, events);
     }
+    measure_watchpoint(b, rounds);
 
     ping_pong_free(read);
     ping_pong_free(regs);
     ping_pong_free(cr);
+    ping_pong_free(pf);
 }
 
 /* All of RAM, for a dump that finds something. */
@@ -440,6 +569,52 @@ static void hold(void)
     }
 }
 
+static guint events_answered;
+
+static gpointer answer_all(gpointer opaque)
+{
+    KvmiClient *vm = opaque;
+    struct kvmi_event_pf_reply reply = { 0 };
+    KvmiEvent *event;
+
+    while (kvmi_next_event(vm, -1, &event, NULL) && event) {
+        g_atomic_int_inc(&events_answered);
+        MUST(kvmi_event_reply(vm, event, KVMI_EVENT_ACTION_CONTINUE, &reply,
+                              sizeof(reply), &err));
+        kvmi_event_free(event);
+    }
+    return NULL;
+}
+
+static void restrict_pages(KvmiClient *vm)
+{
+    uint64_t gpa;
+    unsigned pages, access, i;
+
+    printf("hooked\n");
+    fflush(stdout);
+    g_thread_unref(g_thread_new("events", answer_all, vm));
+    for (i = 0; i < 2; i++) {
+        MUST(kvmi_control_events(vm, i, KVMI_EVENT_PF_FLAG, &err));
+    }
+    while (scanf("%" SCNx64 " %u %u", &gpa, &pages, &access) == 3) {
+        while (pages) {
+            struct kvmi_page_access_entry entries[MANY_PAGES] = { 0 };
+            unsigned n = MIN(pages, MANY_PAGES);
+
+            for (i = 0; i < n; i++) {
+                entries[i].gpa = gpa + i * KVMI_PAGE_SIZE;
+                entries[i].access = access;
+            }
+            MUST(kvmi_set_page_access(vm, 0, entries, n, &err));
+            gpa += n * KVMI_PAGE_SIZE;
+            pages -= n;
+        }
+        printf("ok %d\n", g_atomic_int_and(&events_answered, 0));
+        fflush(stdout);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[1] : "";
@@ -461,9 +636,14 @@ int main(int argc, char **argv)
     } else if (!strcmp(mode, "hold") && argc == 3) {
         b.vm = hook(argv[2]);
         hold();
+    } else if (!strcmp(mode, "restrict") && argc == 3) {
+        b.vm = hook(argv[2]);
+        /* The thread that answers goes with the process. */
+        restrict_pages(b.vm);
+        return 0;
     } else {
         fprintf(stderr, "usage: introspection-bench messages VM GDB ROUNDS | "
-                "fill VM SIZE | read VM SIZE | hold VM\n");
+                "fill VM SIZE | read VM SIZE | hold VM | restrict VM\n");
         return 2;
     }
     kvmi_client_free(b.vm);

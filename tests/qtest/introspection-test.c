@@ -36,6 +36,12 @@ static const Engine engines[] = {
         .cpu = "max",
         .runs = true,
     }, {
+        .name = "tcg-icount",
+        .available = "tcg",
+        .accel = "tcg,thread=single -icount shift=auto",
+        .cpu = "max",
+        .runs = true,
+    }, {
         .name = "qtest",
         .available = "qtest",
         .accel = "qtest",
