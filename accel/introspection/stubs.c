@@ -18,6 +18,10 @@ void introspection_vcpu_left_guest(CPUState *cpu)
     g_assert_not_reached();
 }
 
+void introspection_vcpu_plugged(CPUState *cpu)
+{
+}
+
 void introspection_vcpu_remove(CPUState *cpu)
 {
 }

@@ -45,6 +45,9 @@ static inline void introspection_tcg_cpu_exec_end(CPUState *cpu, bool atomic)
     }
 }
 
+/* @cpu was added to the running VM, and is about to be started.  BQL held. */
+void introspection_vcpu_plugged(CPUState *cpu);
+
 /* @cpu's thread has ended, and @cpu will be gone.  BQL held. */
 void introspection_vcpu_remove(CPUState *cpu);
 

@@ -135,6 +135,14 @@ static void continue_event(Bench *b)
     b->event = NULL;
 }
 
+static void retry_event(Bench *b)
+{
+    MUST(kvmi_event_reply(b->vm, b->event, KVMI_EVENT_ACTION_RETRY, NULL, 0,
+                          &err));
+    kvmi_event_free(b->event);
+    b->event = NULL;
+}
+
 /* All vCPUs wait for the tool until continue_all(). */
 static GPtrArray *pause_all(Bench *b)
 {
@@ -176,6 +184,28 @@ static void end_cr_events(Bench *b)
     continue_event(b);
     wait_for_value(b, MAILBOX(done), 8, b->request, "the guest to be done");
     poke(b, GUEST_RELEASE, 0, 4);
+}
+
+/* The guest calls a breakpoint of ours without end, and waits in its event. */
+static void begin_int3_events(Bench *b)
+{
+    const uint64_t int3_ret = 0xc3cc;
+
+    poke(b, GUEST_SCRATCH, int3_ret, 2);
+    MUST(kvmi_control_events(b->vm, 0, KVMI_EVENT_BREAKPOINT_FLAG, &err));
+    begin_op(b, OP_CALL_LOOP, GUEST_SCRATCH, 0, 0);
+    next_event(b, KVMI_EVENT_BREAKPOINT);
+}
+
+/* The guest's byte is NOP. */
+static void end_int3_events(Bench *b)
+{
+    poke(b, GUEST_SCRATCH, 0x90, 1);
+    poke(b, GUEST_RELEASE, 1, 4);
+    retry_event(b);
+    wait_for_value(b, MAILBOX(done), 8, b->request, "the guest to be done");
+    poke(b, GUEST_RELEASE, 0, 4);
+    MUST(kvmi_control_events(b->vm, 0, 0, &err));
 }
 
 /* The guest that is debugged. */
@@ -341,6 +371,23 @@ static void once_set_access_many(Bench *b)
     set_access(b, MANY_PAGES, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_X);
 }
 
+/* The guest comes to the same INT3 again at once. */
+static void once_int3_event(Bench *b)
+{
+    retry_event(b);
+    next_event(b, KVMI_EVENT_BREAKPOINT);
+}
+
+/* As a tool uses it: the tool does what the instruction does. */
+static void once_int3_skipped(Bench *b)
+{
+    struct kvm_regs regs = b->event->common.regs;
+
+    regs.rip++;
+    MUST(kvmi_set_registers(b->vm, 0, &regs, &err));
+    once_int3_event(b);
+}
+
 static void once_gdb_read(Bench *b)
 {
     uint8_t page[KVMI_PAGE_SIZE];
@@ -442,11 +489,14 @@ static void messages(Bench *b, int rounds)
         COMMAND_SIZE(struct kvmi_event_reply) +
         sizeof(struct kvmi_event_cr_reply),
         COMMAND_SIZE(struct kvmi_event) + sizeof(struct kvmi_event_cr));
-
     PingPong *pf = ping_pong_new(
         COMMAND_SIZE(struct kvmi_event_reply) +
         sizeof(struct kvmi_event_pf_reply),
         COMMAND_SIZE(struct kvmi_event) + sizeof(struct kvmi_event_pf));
+    PingPong *int3 = ping_pong_new(
+        COMMAND_SIZE(struct kvmi_event_reply),
+        COMMAND_SIZE(struct kvmi_event) +
+        sizeof(struct kvmi_event_breakpoint));
     GPtrArray *events;
     int i;
 
@@ -480,6 +530,10 @@ static void messages(Bench *b, int rounds)
         measure(b, "set-page-access-many", once_set_access_many);
         set_access(b, MANY_PAGES, KVMI_PAGE_ACCESS_R | KVMI_PAGE_ACCESS_W |
                    KVMI_PAGE_ACCESS_X);
+        begin_int3_events(b);
+        measure(b, "int3-event", once_int3_event);
+        measure_ping_pong(b, "int3-event-ping-pong", int3);
+        end_int3_events(b);
     }
 
     /*
@@ -492,6 +546,9 @@ static void messages(Bench *b, int rounds)
         begin_cr_events(b);
         measure(b, "cr-event-at-work", once_cr_event);
         end_cr_events(b);
+        begin_int3_events(b);
+        measure(b, "int3-event-at-work", once_int3_skipped);
+        end_int3_events(b);
         measure(b, "read-physical-at-work", once_read_physical);
         begin_pf_events(b);
         measure(b, "pf-event-at-work", once_pf_event);
@@ -510,6 +567,7 @@ static void messages(Bench *b, int rounds)
     ping_pong_free(regs);
     ping_pong_free(cr);
     ping_pong_free(pf);
+    ping_pong_free(int3);
 }
 
 /* All of RAM, for a dump that finds something. */

@@ -120,6 +120,14 @@ static void event_send(IntrospectionSession *s, const EventMessage *msg)
     session_send(s, msg, sizeof(msg->hdr) + msg->hdr.size);
 }
 
+void event_report_created(IntrospectionVCPU *v)
+{
+    EventMessage msg;
+
+    event_prepare(v, KVMI_EVENT_CREATE_VCPU, NULL, &msg);
+    event_send(v->session, &msg);
+}
+
 void event_report_stop(IntrospectionVCPU *v)
 {
     EventMessage msg;

@@ -36,6 +36,9 @@ void event_apply_reply(IntrospectionVCPU *v, IntrospectionSession *s,
 bool event_unchanged_reply(const IntrospectionWait *wait,
                            struct kvmi_msg_hdr *hdr, EventReply *reply);
 
+/* Send CREATE_VCPU.  On the vCPU's thread, BQL held. */
+void event_report_created(IntrospectionVCPU *v);
+
 /*
  * Send the next PAUSE_VCPU event, once nothing else waits for the tool.  On
  * the vCPU's thread, BQL held.

@@ -41,6 +41,7 @@ void session_unref(IntrospectionSession *s)
     qemu_sem_destroy(&s->stopped);
     qemu_mutex_destroy(&s->out_lock);
     g_byte_array_unref(s->out);
+    g_array_unref(s->removed_waits);
     g_free(s->end_reason);
     g_free(s);
 }
@@ -277,6 +278,7 @@ static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
     s->closed = params->closed;
     s->opaque = params->opaque;
     s->out = g_byte_array_new();
+    s->removed_waits = g_array_new(false, false, sizeof(IntrospectionWait));
     qemu_mutex_init(&s->out_lock);
     qemu_sem_init(&s->stopped, 0);
     ret = event_notifier_init(&s->out_notifier, 0);

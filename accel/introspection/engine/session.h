@@ -25,6 +25,7 @@
      KVMI_PAUSE_ALL_VCPUS_FLAG | KVMI_CONTROL_VM_EVENTS_FLAG)
 #define ENGINE_EVENTS \
     (KVMI_EVENT_UNHOOK_FLAG | \
+     KVMI_EVENT_CREATE_VCPU_FLAG | \
      KVMI_EVENT_CR_FLAG | \
      KVMI_EVENT_MSR_FLAG | \
      KVMI_EVENT_XSETBV_FLAG | \
@@ -61,6 +62,7 @@ struct IntrospectionSession {
     /* BQL */
     bool dead;                      /* no vCPU belongs to it any more */
     bool forced;                    /* ended by QEMU, not by the tool */
+    GArray *removed_waits;          /* of IntrospectionWait: no vCPU any more */
     uint32_t vm_events;             /* switched on: 1 << KVMI_EVENT_* */
     VMEvent unhook_event;           /* not answered yet */
     IntrospectionClosedFn *closed;  /* NULL once it must not be called */

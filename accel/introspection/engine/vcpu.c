@@ -27,6 +27,7 @@
 typedef enum ItemType {
     ITEM_COMMAND,
     ITEM_REPLY,
+    ITEM_CREATED,
     ITEM_STOP,
     ITEM_REPORT_STOP,
     ITEM_FLUSH_TLB,
@@ -123,6 +124,7 @@ static void detach(IntrospectionVCPU *v)
 static bool item_is_live(IntrospectionVCPU *v, const Item *item)
 {
     switch (item->type) {
+    case ITEM_CREATED:
     case ITEM_STOP:
     case ITEM_REPORT_STOP:
         return item->session == v->session;
@@ -149,6 +151,9 @@ static void empty_inbox(CPUState *cpu, run_on_cpu_data unused)
             case ITEM_REPLY:
                 event_apply_reply(v, item->session, &item->wait, &item->hdr,
                                   item->payload);
+                break;
+            case ITEM_CREATED:
+                event_report_created(v);
                 break;
             case ITEM_STOP:
                 v->stops++;
@@ -233,6 +238,43 @@ void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s)
     }
 }
 
+/* Who introspects the VM now.  BQL held. */
+static IntrospectionSession *current_session(void)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (cpu->introspection && cpu->introspection->session) {
+            return cpu->introspection->session;
+        }
+    }
+    return NULL;
+}
+
+void introspection_vcpu_plugged(CPUState *cpu)
+{
+    IntrospectionSession *s = current_session();
+
+    if (s) {
+        introspection_vcpu_attach(cpu, s);
+        if (s->vm_events & KVMI_EVENT_CREATE_VCPU_FLAG) {
+            inbox_put(cpu->introspection,
+                      item_new(ITEM_CREATED, s, NULL, NULL));
+        }
+    }
+}
+
+/* What the tool has answered, or will answer, to a vCPU that is gone. */
+static void reply_to_removed(const void *payload)
+{
+    struct kvmi_event_reply reply;
+
+    memcpy(&reply, payload, sizeof(reply));
+    if (reply.action == KVMI_EVENT_ACTION_CRASH) {
+        vm_events_crash();
+    }
+}
+
 void introspection_vcpu_remove(CPUState *cpu)
 {
     IntrospectionVCPU *v = g_steal_pointer(&cpu->introspection);
@@ -241,10 +283,15 @@ void introspection_vcpu_remove(CPUState *cpu)
     if (!v) {
         return;
     }
+    if (v->session && v->wait.valid && !v->reply_queued) {
+        g_array_append_val(v->session->removed_waits, v->wait);
+    }
     introspection_vcpu_set_events(v, 0);
     while ((item = g_queue_pop_head(&v->inbox))) {
         if (item->type == ITEM_COMMAND) {
             session_reply(item->session, &item->hdr, -KVM_EINVAL, NULL, 0);
+        } else if (item->type == ITEM_REPLY) {
+            reply_to_removed(item->payload);
         } else if (item->type == ITEM_STOP || item->type == ITEM_FLUSH_TLB) {
             qemu_sem_post(&item->session->stopped);
         }
@@ -315,11 +362,29 @@ int introspection_vcpu_queue_command(IntrospectionSession *s, uint16_t index,
     return err;
 }
 
+/* Whether the reply is to an event of a vCPU that has been removed since. */
+static bool take_removed_wait(IntrospectionSession *s,
+                              const struct kvmi_msg_hdr *hdr,
+                              IntrospectionWait *wait)
+{
+    guint i;
+
+    for (i = 0; i < s->removed_waits->len; i++) {
+        *wait = g_array_index(s->removed_waits, IntrospectionWait, i);
+        if (wait->seq == hdr->seq) {
+            g_array_remove_index_fast(s->removed_waits, i);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool introspection_vcpu_queue_reply(IntrospectionSession *s,
                                     const struct kvmi_msg_hdr *hdr,
                                     const void *payload, Error **errp)
 {
     struct kvmi_event_reply reply;
+    IntrospectionWait wait;
     Error *err = NULL;
     CPUState *cpu;
 
@@ -345,6 +410,14 @@ bool introspection_vcpu_queue_reply(IntrospectionSession *s,
         }
     }
     if (s->dead) {
+        return true;
+    }
+    if (take_removed_wait(s, hdr, &wait)) {
+        if (!event_reply_fits(&wait, hdr, payload, errp)) {
+            return false;
+        }
+        stat64_add(&s->n_replies, 1);
+        reply_to_removed(payload);
         return true;
     }
     if (vm_events_take_reply(s, hdr, &reply, &err)) {

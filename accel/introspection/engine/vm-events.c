@@ -45,6 +45,11 @@ static void crash_bh(void *opaque)
     qemu_system_guest_panicked(NULL);
 }
 
+void vm_events_crash(void)
+{
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), crash_bh, NULL);
+}
+
 bool vm_events_take_reply(IntrospectionSession *s,
                           const struct kvmi_msg_hdr *hdr,
                           const struct kvmi_event_reply *reply, Error **errp)
@@ -67,7 +72,7 @@ bool vm_events_take_reply(IntrospectionSession *s,
     case KVMI_EVENT_ACTION_CONTINUE:
         break;
     case KVMI_EVENT_ACTION_CRASH:
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), crash_bh, NULL);
+        vm_events_crash();
         break;
     default:
         error_setg(errp, "event %" PRIu32 " has no action %" PRIu32,

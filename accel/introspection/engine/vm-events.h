@@ -22,4 +22,7 @@ bool vm_events_take_reply(IntrospectionSession *s,
                           const struct kvmi_msg_hdr *hdr,
                           const struct kvmi_event_reply *reply, Error **errp);
 
+/* The CRASH action, where no vCPU carries it out. */
+void vm_events_crash(void);
+
 #endif

@@ -215,6 +215,7 @@ static const char engine_events[] =
     "pf "
     "trap "
     "descriptor "
+    "create-vcpu "
     "pause-vcpu";
 
 /* What the kernel implements of these QEMU cannot know. */

@@ -38,6 +38,7 @@ void introspection_add_vm_command_tests(const Engine *engine);
 void introspection_add_vcpu_command_tests(const Engine *engine);
 void introspection_add_event_tests(const Engine *engine);
 void introspection_add_breakpoint_tests(const Engine *engine);
+void introspection_add_hotplug_tests(const Engine *engine);
 void introspection_add_inject_tests(const Engine *engine);
 void introspection_add_instruction_tests(const Engine *engine);
 void introspection_add_page_access_tests(const Engine *engine);

@@ -41,6 +41,7 @@ static void test_get_version(TestVM *vm)
         KVMI_EVENT_REPLY_FLAG | KVMI_GET_CPUID_FLAG | KVMI_GET_XSAVE_FLAG |
         KVMI_PAUSE_ALL_VCPUS_FLAG | KVMI_CONTROL_VM_EVENTS_FLAG;
     const uint32_t events = KVMI_EVENT_UNHOOK_FLAG |
+        KVMI_EVENT_CREATE_VCPU_FLAG |
         KVMI_EVENT_CR_FLAG |
         KVMI_EVENT_MSR_FLAG |
         KVMI_EVENT_XSETBV_FLAG |
@@ -593,6 +594,8 @@ static void test_control_vm_events(TestVM *vm)
 {
     g_assert_cmpint(tool_control_vm_events(vm->tool, 0), ==, 0);
     g_assert_cmpint(tool_control_vm_events(vm->tool, KVMI_EVENT_UNHOOK_FLAG),
+                    ==, 0);
+    g_assert_cmpint(tool_control_vm_events(vm->tool, KVMI_KNOWN_VM_EVENTS),
                     ==, 0);
     g_assert_cmpint(tool_control_vm_events(vm->tool, 0), ==, 0);
 }
