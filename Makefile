@@ -26,6 +26,10 @@ check-kernel-debug:
 	@scripts/build check kernel-debug
 	@scripts/check --kernel-debug
 
+check-kernel-intel:
+	@scripts/build check kernel-intel
+	@scripts/check --kernel-intel
+
 check-stress:
 	@scripts/build check
 	@scripts/demo-guest
@@ -78,6 +82,7 @@ help:
 	@echo "make check-base  run all of QEMU's own tests for x86 machines"
 	@echo "make check-kernel        run the tests of the kernel's engine only"
 	@echo "make check-kernel-debug  build a kernel that checks itself, and run them in it"
+	@echo "make check-kernel-intel  run them on an emulated processor of Intel's, which takes long"
 	@echo "make bench       measure how fast introspection is, as ratios"
 	@echo "make bench-kernel  the same for the kernel's engine, in the nested machine"
 	@echo "make install-dkms  install KVM with introspection for Debian's kernel 6.12"
@@ -90,5 +95,5 @@ help:
 	@echo "with sudo, fetch QEMU 10.0 and build it. Options: ./configure --help."
 
 .PHONY: all demo check check-base check-stress check-sanitizers check-kernel \
-	check-kernel-debug bench bench-kernel install-dkms remove-dkms docs install \
+	check-kernel-debug check-kernel-intel bench bench-kernel install-dkms remove-dkms docs install \
 	clean distclean help

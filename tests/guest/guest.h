@@ -41,6 +41,16 @@ static inline uint32_t apic_read(uint32_t reg)
 #define store(variable, value) \
     __atomic_store_n(&(variable), value, __ATOMIC_RELAXED)
 
+/*
+ * In each loop that waits: a hypervisor may take the processor away there, and
+ * does not do without on Bochs 2.7, which takes no interrupts for the host
+ * while a guest runs that was entered with interrupts disabled.
+ */
+static inline void spin_hint(void)
+{
+    asm volatile("pause");
+}
+
 static inline void cpuid(uint32_t function, uint32_t index,
                          uint32_t *eax, uint32_t *ebx,
                          uint32_t *ecx, uint32_t *edx)

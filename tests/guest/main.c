@@ -203,6 +203,7 @@ void guest_main(uint32_t apic_id)
         uint64_t number = load(mb->request);
 
         if (number == mb->done) {
+            spin_hint();
             store(mb->counter, mb->counter + 1);
             continue;
         }

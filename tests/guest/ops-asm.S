@@ -115,7 +115,8 @@ guest_load_regs:
         movabsq $GUEST_REG_PATTERN(14), %r14
         movabsq $GUEST_REG_PATTERN(15), %r15
         cmpl    $0, GUEST_RELEASE
-1:      cmpl    $0, GUEST_RELEASE
+1:      pause
+        cmpl    $0, GUEST_RELEASE
         je      1b
 2:      movq    saved_mailbox, %rdi
         movq    %rax, GUEST_MB_RESULT + 8(%rdi)
@@ -142,7 +143,8 @@ guest_spin32:
         pushq   $1f
         lretq
         .code32
-1:      incl    GUEST_MB_COUNTER(%edi)
+1:      pause
+        incl    GUEST_MB_COUNTER(%edi)
         cmpl    $0, GUEST_RELEASE
         je      1b
         ljmpl   $GUEST_CS64, $2f

@@ -23,6 +23,7 @@
 
 static bool released(void)
 {
+    spin_hint();
     return load(*(uint32_t *)(uintptr_t)GUEST_RELEASE);
 }
 

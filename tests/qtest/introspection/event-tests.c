@@ -8,6 +8,7 @@
 
 #define CR0_TS                  (1 << 3)
 #define CR0_ET                  (1 << 4)
+#define CR0_WP                  (1 << 16)
 #define CR0_AM                  (1 << 18)
 #define CR3_PWT                 (1 << 3)
 #define CR3_NO_FLUSH            (1ULL << 63)
@@ -242,6 +243,30 @@ static void test_cr_disabled_again(TestVM *vm)
 }
 
 /* Each vCPU by itself. */
+/*
+ * What the guest has is not changed by watching it: not the bits either that
+ * it may have changed without anybody's noticing before.
+ */
+static void test_cr_watching_changes_nothing(TestVM *vm)
+{
+    uint64_t cr0 = read_cr(vm, 0, 0) ^ CR0_TS ^ CR0_WP;
+    uint64_t cr4 = read_cr(vm, 0, 4) ^ CR4_TSD ^ CR4_DE;
+
+    vm_guest_result(vm, 0, OP_WRITE_CR, 0, cr0);
+    vm_guest_result(vm, 0, OP_WRITE_CR, 4, cr4);
+
+    control_cr(vm, 0, 0);
+    control_cr(vm, 0, 4);
+    g_assert_cmphex(read_cr(vm, 0, 0), ==, cr0);
+    g_assert_cmphex(read_cr(vm, 0, 4), ==, cr4);
+    expect_cr_reported(vm, 0, 0, cr0, cr0 ^ CR0_WP);
+    expect_cr_reported(vm, 0, 4, cr4, cr4 ^ CR4_DE);
+
+    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    g_assert_cmphex(read_cr(vm, 0, 0), ==, cr0 ^ CR0_WP);
+    g_assert_cmphex(read_cr(vm, 0, 4), ==, cr4 ^ CR4_DE);
+}
+
 static void test_cr_per_vcpu(TestVM *vm)
 {
     vm_guest_start_vcpu(vm, 1);
@@ -1172,6 +1197,8 @@ static const TestCase cases[] = {
     { "cr/half-enabled", test_cr_half_enabled, NEEDS_RUNNING_GUEST },
     { "cr/other-register", test_cr_other_register, NEEDS_RUNNING_GUEST },
     { "cr/disabled-again", test_cr_disabled_again, NEEDS_RUNNING_GUEST },
+    { "cr/watching-changes-nothing", test_cr_watching_changes_nothing,
+      NEEDS_RUNNING_GUEST },
     { "cr/per-vcpu", test_cr_per_vcpu, NEEDS_RUNNING_GUEST },
     { "cr/cr0-et", test_cr0_et, NEEDS_RUNNING_GUEST },
     { "cr/lmsw", test_cr_lmsw, NEEDS_RUNNING_GUEST },
