@@ -40,6 +40,7 @@ static const Engine engines[] = {
         .name = "tcg-icount",
         .available = "tcg",
         .accel = "tcg,thread=single -icount shift=auto",
+        .one_thread = true,
         .cpu = "max",
         .runs = true,
     }, {
