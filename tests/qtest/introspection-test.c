@@ -33,12 +33,14 @@ static const Engine engines[] = {
         .name = "tcg-single",
         .available = "tcg",
         .accel = "tcg,thread=single",
+        .one_thread = true,
         .cpu = "max",
         .runs = true,
     }, {
         .name = "tcg-icount",
         .available = "tcg",
         .accel = "tcg,thread=single -icount shift=auto",
+        .one_thread = true,
         .cpu = "max",
         .runs = true,
     }, {
@@ -61,6 +63,9 @@ static const char *missing(const Engine *engine, const TestCase *test)
 {
     if ((test->needs & NEEDS_RUNNING_GUEST) && !engine->runs) {
         return "this accelerator executes no guest code";
+    }
+    if ((test->needs & NEEDS_UNPLUG) && engine->one_thread) {
+        return "QEMU waits for the thread of the vCPU, which is everyone's";
     }
     if ((test->needs & NEEDS_COUNTS) && engine->in_kernel) {
         return "QEMU does not see what the kernel's engine does";

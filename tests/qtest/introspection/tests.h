@@ -11,6 +11,7 @@
 enum {
     NEEDS_RUNNING_GUEST = 1,
     NEEDS_COUNTS = 2,           /* in query-introspection */
+    NEEDS_UNPLUG = 4,           /* of a vCPU */
 };
 
 typedef struct TestCase {

@@ -25,6 +25,7 @@ typedef struct Engine {
     const char *accel;          /* -accel */
     const char *cpu;            /* -cpu */
     bool runs;                  /* it executes guest code */
+    bool one_thread;            /* that is all vCPUs' */
     bool in_kernel;             /* QEMU doesn't see what it does */
     bool on_request;            /* takes more than this machine has */
 } Engine;
