@@ -86,6 +86,7 @@ class Target:
 
     def run(self):
         """Fuzz; what it finds new stays in a directory of its own and is dropped."""
+        check(os.path.isdir(self.seeds), 'there are no seeds')
         with tempfile.TemporaryDirectory(dir=os.path.join(self.build, 'fuzz')) as corpus:
             result = run([self.program, f'-max_total_time={SECONDS}', f'-max_len={MAX_LENGTH}',
                           '-timeout=25', '-rss_limit_mb=2048', '-print_final_stats=1',
