@@ -197,6 +197,9 @@ void serve_request(Serve *serve, int fd)
         if (hand_over(serve, &request, fd, &status, why)) {
             fd = -1;
         }
+    } else if (kvmi_is_cancelled(&serve->app->cancel)) {
+        status = EXIT_NO_VM;
+        g_string_assign(why, "'kvmi serve' is about to end");
     } else {
         g_string_assign(why, "this is no request to 'kvmi serve'");
     }
