@@ -70,6 +70,9 @@ static const char *missing(const Engine *engine, const TestCase *test)
     if ((test->needs & NEEDS_COUNTS) && engine->in_kernel) {
         return "QEMU does not see what the kernel's engine does";
     }
+    if ((test->needs & NEEDS_READ_ONLY_RAM) && engine->in_kernel) {
+        return "QEMU maps read-only aliases of RAM writable for KVM";
+    }
     return NULL;
 }
 

@@ -12,6 +12,7 @@ enum {
     NEEDS_RUNNING_GUEST = 1,
     NEEDS_COUNTS = 2,           /* in query-introspection */
     NEEDS_UNPLUG = 4,           /* of a vCPU */
+    NEEDS_READ_ONLY_RAM = 8,    /* a read-only alias of RAM is one */
 };
 
 typedef struct TestCase {

@@ -647,7 +647,7 @@ static const TestCase cases[] = {
     { "write-physical/end-of-ram", test_write_end_of_ram },
     { "write-physical/not-ram", test_write_not_ram },
     { "write-physical/rom", test_write_rom },
-    { "write-physical/shadow", test_write_shadow },
+    { "write-physical/shadow", test_write_shadow, NEEDS_READ_ONLY_RAM },
     { "write-physical/running-code", test_write_running_code,
       NEEDS_RUNNING_GUEST },
     { "write-physical/running-code-vcpu1", test_write_running_code_vcpu1,
