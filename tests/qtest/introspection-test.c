@@ -20,6 +20,7 @@
 typedef struct BoundCase {
     const Engine *engine;
     const TestCase *test;
+    unsigned needs;
 } BoundCase;
 
 static const Engine engines[] = {
@@ -59,16 +60,22 @@ static const Engine engines[] = {
     },
 };
 
-static const char *missing(const Engine *engine, const TestCase *test)
+static const char *missing(const Engine *engine, unsigned needs)
 {
-    if ((test->needs & NEEDS_RUNNING_GUEST) && !engine->runs) {
+    if ((needs & NEEDS_RUNNING_GUEST) && !engine->runs) {
         return "this accelerator executes no guest code";
     }
-    if ((test->needs & NEEDS_UNPLUG) && engine->one_thread) {
+    if ((needs & NEEDS_UNPLUG) && engine->one_thread) {
         return "QEMU waits for the thread of the vCPU, which is everyone's";
     }
-    if ((test->needs & NEEDS_COUNTS) && engine->in_kernel) {
+    if ((needs & NEEDS_COUNTS) && engine->in_kernel) {
         return "QEMU does not see what the kernel's engine does";
+    }
+    if ((needs & NEEDS_READ_ONLY_RAM) && engine->in_kernel) {
+        return "QEMU maps read-only aliases of RAM writable for KVM";
+    }
+    if ((needs & NEEDS_PAGE_ACCESS) && engine->in_kernel) {
+        return "the kernel's engine has no page access yet";
     }
     return NULL;
 }
@@ -86,7 +93,7 @@ static void run_case(const void *opaque)
 {
     const BoundCase *bound = opaque;
     const TestCase *test = bound->test;
-    const char *reason = missing(bound->engine, test);
+    const char *reason = missing(bound->engine, bound->needs);
     TestVM *vm;
 
     if (reason) {
@@ -104,7 +111,8 @@ static void run_case(const void *opaque)
     alarm(0);
 }
 
-void introspection_add_case(const Engine *engine, const TestCase *test)
+void introspection_add_case(const Engine *engine, const TestCase *test,
+                            unsigned needs)
 {
     g_autofree char *path = g_strdup_printf("introspection/%s/%s",
                                             engine->name, test->name);
@@ -112,6 +120,7 @@ void introspection_add_case(const Engine *engine, const TestCase *test)
 
     bound->engine = engine;
     bound->test = test;
+    bound->needs = test->needs | needs;
     qtest_add_data_func_full(path, bound, run_case, g_free);
 }
 

@@ -78,9 +78,9 @@ static void test_create(TestVM *vm)
                     &event->common.regs, sizeof(event->common.regs));
     g_assert_cmpmem(&regs.common.sregs, sizeof(regs.common.sregs),
                     &event->common.sregs, sizeof(event->common.sregs));
-    g_assert_cmpuint(vm_waiting_vcpus(vm), ==, 1);
+    vm_expect_waiting_vcpus(vm, 1);
     tool_continue(vm->tool, event);
-    VM_WAIT_UNTIL(vm_waiting_vcpus(vm) == 0);
+    vm_expect_waiting_vcpus(vm, 0);
     tool_expect_no_event(vm->tool);
 }
 
@@ -176,7 +176,7 @@ static void test_disconnect(TestVM *vm)
 
     tool_close(vm->tool);
     vm_rehook(vm);
-    g_assert_cmpuint(vm_waiting_vcpus(vm), ==, 0);
+    vm_expect_waiting_vcpus(vm, 0);
     if (vm->engine->runs) {
         vm_guest_start_vcpu(vm, NEW);
     } else {
@@ -243,7 +243,7 @@ static void test_unplug_waiting(TestVM *vm)
 
     unplug(vm);
     expect_no_vcpu(vm);
-    g_assert_cmpuint(vm_waiting_vcpus(vm), ==, 0);
+    vm_expect_waiting_vcpus(vm, 0);
     tool_continue(vm->tool, event);
     expect_no_vcpu(vm);
     /* once */

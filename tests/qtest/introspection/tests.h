@@ -12,6 +12,8 @@ enum {
     NEEDS_RUNNING_GUEST = 1,
     NEEDS_COUNTS = 2,           /* in query-introspection */
     NEEDS_UNPLUG = 4,           /* of a vCPU */
+    NEEDS_READ_ONLY_RAM = 8,    /* a read-only alias of RAM is one */
+    NEEDS_PAGE_ACCESS = 16,
 };
 
 typedef struct TestCase {
@@ -23,14 +25,18 @@ typedef struct TestCase {
     const char *more;           /* on the command line */
 } TestCase;
 
-void introspection_add_case(const Engine *engine, const TestCase *test);
+/* @needs: more than the case itself says. */
+void introspection_add_case(const Engine *engine, const TestCase *test,
+                            unsigned needs);
 
-#define INTROSPECTION_ADD_CASES(engine, cases)                  \
-    do {                                                        \
-        for (size_t i_ = 0; i_ < G_N_ELEMENTS(cases); i_++) {   \
-            introspection_add_case((engine), &(cases)[i_]);     \
-        }                                                       \
+#define INTROSPECTION_ADD_CASES_NEEDING(engine, cases, needs)           \
+    do {                                                                \
+        for (size_t i_ = 0; i_ < G_N_ELEMENTS(cases); i_++) {           \
+            introspection_add_case((engine), &(cases)[i_], (needs));    \
+        }                                                               \
     } while (0)
+#define INTROSPECTION_ADD_CASES(engine, cases)                          \
+    INTROSPECTION_ADD_CASES_NEEDING(engine, cases, 0)
 
 void introspection_add_guest_tests(const Engine *engine);
 void introspection_add_handshake_tests(const Engine *engine);
