@@ -70,6 +70,7 @@ class Tool:
         equal(self.process.wait(PATIENCE), 0, 'exit status of the tool (' +
               self.process.stderr.read().decode() + ')')
         self.process.stderr.close()
+        self.lines.thread.join()
         check(self.lines.last[-1].startswith('done: '), self.lines.last[-1])
         return self.last_counts()
 

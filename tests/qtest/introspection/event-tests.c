@@ -475,7 +475,7 @@ static void test_msr(TestVM *vm)
     } msrs[] = {
         { MSR_LSTAR, LSTAR_A }, { MSR_STAR, 0x0023001000000000 },
         { MSR_KERNEL_GS_BASE, 0x7fff12345678 },
-        { MSR_SYSENTER_ESP, 0x300800 }, { MSR_SYSENTER_EIP, LSTAR_B },
+        { MSR_SYSENTER_ESP, 0x300800 }, { MSR_SYSENTER_EIP, 0x300900 },
         { MSR_PAT, 0x0007040600070405 },
     };
 
