@@ -50,9 +50,13 @@ void introspection_engine_register(IntrospectionEngine *engine)
     world_engine = engine;
 }
 
-/* The BQL is asked for, and only asked for, by who does not have it. */
+/*
+ * The BQL is asked for, and only asked for, by who does not have it.  Beside the
+ * one thread of this world there is RCU's, which frees with the BQL held.
+ */
 
-static bool bql_held;
+static pthread_mutex_t bql = PTHREAD_MUTEX_INITIALIZER;
+static __thread bool bql_held;
 
 bool bql_locked(void)
 {
@@ -62,6 +66,7 @@ bool bql_locked(void)
 void bql_lock_impl(const char *file, int line)
 {
     g_assert(!bql_held);
+    pthread_mutex_lock(&bql);
     bql_held = true;
 }
 
@@ -69,6 +74,7 @@ void bql_unlock(void)
 {
     g_assert(bql_held);
     bql_held = false;
+    pthread_mutex_unlock(&bql);
 }
 
 /* vCPUs */
