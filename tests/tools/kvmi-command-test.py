@@ -646,6 +646,57 @@ def case_connect():
         check(os.path.exists(vm.sock), "QEMU's socket was removed")
 
 
+@contextlib.contextmanager
+def a_monitor(path):
+    wait_for(lambda: os.path.exists(path), 'the monitor')
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.connect(path)
+        yield monitor
+
+
+def case_migration_destination():
+    """It connects and leaves: the tool waits until it has the guest."""
+    with a_dir() as path, a_vm(
+            '-monitor', f'unix:{path}/monitor,server=on,wait=off',
+            wait=False) as source:
+        sock = os.path.join(path, 'sock')
+        tool = kvmi_start('info', '--json', '-s', sock)
+        wait_for(lambda: os.path.exists(sock), 'the tool')
+        with a_vm('-incoming', f'unix:{path}/migration', wait=False,
+                  chardev=f'path={sock},reconnect-ms=20') as destination:
+            line = tool.stderr.readline().decode()
+            while 'at once' not in line:
+                check('waiting' in line, 'the tool said', line)
+                line = tool.stderr.readline().decode()
+            check('about to be migrated' in line and sock in line, line)
+            with a_monitor(f'{path}/monitor') as monitor:
+                monitor.sendall(f'migrate unix:{path}/migration\n'.encode())
+                result = kvmi_end(tool, 0)
+            equal(result.json()['vcpus'], 2)
+            equal(result.err, '', 'what else it said')
+            destination.sock = sock
+            destination.check_alive()
+        check(source.qemu.poll() is None, 'the source has ended')
+
+
+def case_paused():
+    """Connected to, a VM that is paused leaves: that is an error."""
+    with a_dir() as path, a_vm(
+            '-monitor', f'unix:{path}/monitor,server=on,wait=off',
+            listens=True) as vm:
+        with a_monitor(f'{path}/monitor') as monitor:
+            monitor.sendall(b'stop\ninfo status\n')
+            said = b''
+            while b'VM status: paused' not in said:
+                said += monitor.recv(4096)
+            check('may be paused' in vm.kvmi('info', '-c', status=6).err,
+                  'no hint')
+            monitor.sendall(b'cont\ninfo status\n')
+            while b'VM status: running' not in said:
+                said += monitor.recv(4096)
+            vm.kvmi('info', '-c')
+
+
 def case_tcp():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
