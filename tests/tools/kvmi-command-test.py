@@ -13,6 +13,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -23,12 +24,12 @@ import time
 from kvmi_test import (
     CONTROL_EVENTS, CONTROL_VM_EVENTS, COUNTER, EVENT_CR, EVENT_CREATE_VCPU,
     EVENT_REPLY, EVENT_UNHOOK, GET_VERSION, PATIENCE, STEP, a_dir,
-    a_fake_vm, a_vm, check, equal, kvmi, kvmi_end, kvmi_start, listener_at,
-    main, wait_for)
+    a_fake_vm, a_vm, check, equal, kvmi, kvmi_end, kvmi_program, kvmi_start,
+    listener_at, main, wait_for)
 
 SUBCOMMANDS = ('info', 'regs', 'read', 'write', 'dump', 'search', 'cpuid',
                'xsave', 'trace', 'access', 'protect', 'pause', 'inject',
-               'serve')
+               'serve', 'check-host')
 
 
 # Without a VM
@@ -111,6 +112,61 @@ def case_no_vm():
         err = kvmi('info', '-s', name, '-c', '-t', '0.2', status=3).err
         check('no VM listens' in err and name in err, err)
         equal(os.listdir(path), [], 'what is left')
+
+
+def check_host_lacks(device, words):
+    """What check-host says of a device that is no KVM, in both forms."""
+    args = ('check-host', '--device', device)
+    human = kvmi(*args, status=12)
+    machine = kvmi(*args, '--json', status=12)
+    found = machine.json()
+    check(words in found['missing'], found)
+    for result in human, machine:
+        equal(result.err.strip(), 'kvmi check-host: ' + found['missing'])
+    equal((found['device'], found['usable'], found['version']),
+          (device, False, 0), found)
+    equal(found['kernel'], os.uname().release)
+    lines = [line.split(None, 1) for line in human.lines]
+    check(['kernel', 'Linux ' + found['kernel']] in lines, human.out)
+    check(['KVMI', 'no'] in lines, human.out)
+    check('-accel kvm   cannot be introspected' in human.lines, human.out)
+
+
+def case_check_host():
+    """Devices that are no KVM; tests/kernel has those that are."""
+    with open('/proc/cpuinfo', encoding='utf-8') as f:
+        virtualization = re.search(' (svm|vmx)', f.read())
+    with a_dir() as path:
+        check_host_lacks(os.path.join(path, 'absent'),
+                         'modprobe kvm-' if virtualization else
+                         'this processor has no virtualization')
+        check_host_lacks('/dev/null', '/dev/null is no KVM: Inappropriate')
+        check_host_lacks(path, f'{path} is no KVM: Is a directory')
+
+
+def case_check_host_not_permitted():
+    with a_dir() as path:
+        device = os.path.join(path, 'kvm')
+        with open(device, 'wb'):
+            os.chmod(device, 0)
+        user = {}
+        if os.geteuid() == 0:
+            user = {'user': 65534, 'group': 65534, 'extra_groups': []}
+        # somewhere that any user may execute it
+        os.chmod(path, 0o755)
+        program = shutil.copy(kvmi_program(), path)
+        done = subprocess.run([program, 'check-host', '--device', device],
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, timeout=PATIENCE,
+                              check=False, **user)
+        equal(done.returncode, 12, done.stderr)
+        check(f'you may not use {device}: become a member of its group'
+              in done.stderr.decode(), done.stderr)
+
+
+def case_check_host_usage():
+    for args in ('--device',), ('--nonsense',), ('argument',):
+        kvmi('check-host', *args, status=2)
 
 
 def case_waiting_interrupted():
