@@ -251,8 +251,7 @@ bool introspection_hmp_delay(Monitor *mon, const char *cmdline,
     const char *reason = hold_for_hmp(cmdline);
     DelayedHMP *delayed;
 
-    /* With nobody to wait for, nobody comes during the command, either. */
-    if (!reason || !introspection || !introspection->session) {
+    if (!reason || !introspection) {
         return false;
     }
     delayed = g_new0(DelayedHMP, 1);
