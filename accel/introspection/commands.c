@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "block/aio.h"
+#include "introspection/monitor.h"
 #include "monitor/hmp.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
@@ -76,7 +77,7 @@ static void coroutine_fn state_wait_begin(StateWait *wait, uint32_t seconds)
     timer_mod(&wait->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
               seconds * 1000LL);
     if (monitor_cur()) {
-        monitor_qmp_hand_over(monitor_cur());
+        introspection_qmp_hand_over(monitor_cur());
     }
 }
 

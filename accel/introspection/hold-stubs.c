@@ -5,20 +5,26 @@
  */
 
 #include "qemu/osdep.h"
-#include "introspection/hold.h"
+#include "introspection/monitor.h"
 
-bool introspection_qmp_needs_hold(const QObject *request)
+void coroutine_fn introspection_qmp_dispatch(
+    MonitorQMP *mon, QObject *req,
+    void (*dispatch)(MonitorQMP *mon, QObject *req))
+{
+    dispatch(mon, req);
+}
+
+bool introspection_qmp_handed_over(const MonitorQMP *mon)
 {
     return false;
 }
 
-/* Reached only where one is needed. */
-bool coroutine_fn introspection_qmp_hold(Monitor *mon, const QObject *request)
+bool introspection_qmp_any_handed_over(void)
 {
-    g_assert_not_reached();
+    return false;
 }
 
-void introspection_release(void)
+bool coroutine_fn introspection_qmp_done(MonitorQMP *mon)
 {
-    g_assert_not_reached();
+    return false;
 }

@@ -22,9 +22,7 @@
 /* Waits for the tool to be gone. */
 typedef struct Waiter {
     QTAILQ_ENTRY(Waiter) next;
-    /* Only schedules what is to be done. */
-    void (*ready)(void *opaque);
-    void *opaque;
+    Coroutine *co;
 } Waiter;
 
 /* BQL. */
@@ -63,6 +61,11 @@ const char *introspection_suspended_because(const Introspection *s)
     }
 }
 
+bool introspection_ending(void)
+{
+    return ending;
+}
+
 void introspection_reconsider(void)
 {
     const char *reason;
@@ -99,7 +102,8 @@ static void wake_waiters(Notifier *notifier, void *data)
     }
     QTAILQ_FOREACH_SAFE(waiter, &waiters, next, next) {
         QTAILQ_REMOVE(&waiters, waiter, next);
-        waiter->ready(waiter->opaque);
+        aio_co_schedule(qemu_coroutine_get_aio_context(waiter->co),
+                        waiter->co);
     }
 }
 
@@ -130,16 +134,9 @@ static bool take_hold(const char *reason, Waiter *waiter)
     return true;
 }
 
-static void co_ready(void *opaque)
-{
-    Coroutine *co = opaque;
-
-    aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
-}
-
 bool coroutine_fn introspection_hold_co(const char *reason)
 {
-    Waiter waiter = { .ready = co_ready, .opaque = qemu_coroutine_self() };
+    Waiter waiter = { .co = qemu_coroutine_self() };
 
     if (take_hold(reason, &waiter)) {
         qemu_coroutine_yield();
@@ -153,119 +150,6 @@ void introspection_release(void)
     holds--;
     trace_introspection_release(holds);
     introspection_reconsider();
-}
-
-static const struct {
-    const char *qmp, *hmp;      /* names, separated by '|' */
-    const char *reason;
-    bool only_running;
-} commands[] = {
-    { "stop", "stop|s", "the VM is about to be stopped", true },
-    { "migrate", "migrate", "the VM is about to be migrated" },
-    { "dump-guest-memory", "dump-guest-memory",
-      "the VM's memory is about to be saved" },
-    /* snapshot-save and snapshot-load are jobs, which take a hold themselves */
-    { "", "savevm", "the VM is about to be saved" },
-    { "", "loadvm", "the VM is about to be restored" },
-};
-
-static const char *find_hold(const char *name, bool hmp)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        const char *names = hmp ? commands[i].hmp : commands[i].qmp;
-        g_auto(GStrv) list = g_strsplit(names, "|", 0);
-
-        if (g_strv_contains((const char *const *)list, name) &&
-            (!commands[i].only_running || runstate_is_running())) {
-            return commands[i].reason;
-        }
-    }
-    return NULL;
-}
-
-static const char *hold_for_hmp(const char *cmdline)
-{
-    g_autofree char *name = NULL;
-
-    cmdline += strspn(cmdline, " \t");
-    name = g_strndup(cmdline, strcspn(cmdline, " \t/"));
-    return find_hold(name, true);
-}
-
-static const char *hold_for_request(const QObject *request)
-{
-    const QDict *dict = qobject_to(QDict, request);
-    const char *name = dict ? qdict_get_try_str(dict, "execute") : NULL;
-    const QDict *args;
-    const char *cmdline;
-
-    if (!name || !g_str_equal(name, "human-monitor-command")) {
-        return name ? find_hold(name, false) : NULL;
-    }
-    args = qobject_to(QDict, qdict_get(dict, "arguments"));
-    cmdline = args ? qdict_get_try_str(args, "command-line") : NULL;
-    return cmdline ? hold_for_hmp(cmdline) : NULL;
-}
-
-bool introspection_qmp_needs_hold(const QObject *request)
-{
-    return hold_for_request(request);
-}
-
-bool coroutine_fn introspection_qmp_hold(Monitor *mon, const QObject *request)
-{
-    if (introspection && introspection->session) {
-        monitor_qmp_hand_over(mon);
-    }
-    return introspection_hold_co(hold_for_request(request));
-}
-
-typedef struct DelayedHMP {
-    Waiter waiter;
-    Monitor *mon;
-    char *cmdline;
-    void (*run)(Monitor *mon, const char *cmdline);
-} DelayedHMP;
-
-static void hmp_run_bh(void *opaque)
-{
-    DelayedHMP *delayed = opaque;
-
-    if (!ending) {
-        delayed->run(delayed->mon, delayed->cmdline);
-    }
-    introspection_release();
-    g_free(delayed->cmdline);
-    g_free(delayed);
-}
-
-static void hmp_ready(void *opaque)
-{
-    /* Not in a nested event loop, as monitors don't run there either. */
-    aio_bh_schedule_oneshot(iohandler_get_aio_context(), hmp_run_bh, opaque);
-}
-
-bool introspection_hmp_delay(Monitor *mon, const char *cmdline,
-                             void (*run)(Monitor *mon, const char *cmdline))
-{
-    const char *reason = hold_for_hmp(cmdline);
-    DelayedHMP *delayed;
-
-    /* With nobody to wait for, nobody comes during the command, either. */
-    if (!reason || !introspection || !introspection->session) {
-        return false;
-    }
-    delayed = g_new0(DelayedHMP, 1);
-    *delayed = (DelayedHMP) {
-        .waiter = { .ready = hmp_ready, .opaque = delayed },
-        .mon = mon,
-        .cmdline = g_strdup(cmdline),
-        .run = run,
-    };
-    if (!take_hold(reason, &delayed->waiter)) {
-        hmp_ready(delayed);
-    }
-    return true;
 }
 
 /*

@@ -13,6 +13,9 @@ const char *introspection_suspended_because(const Introspection *s);
 /* Something has changed that this depends on.  Main loop. */
 void introspection_reconsider(void);
 
+/* QEMU is about to end: nothing is begun any more.  Main loop. */
+bool introspection_ending(void);
+
 /* While there is an object. */
 void introspection_lifecycle_start(void);
 void introspection_lifecycle_stop(void);

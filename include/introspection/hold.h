@@ -10,8 +10,7 @@
 #ifndef INTROSPECTION_HOLD_H
 #define INTROSPECTION_HOLD_H
 
-#include "monitor/monitor.h"
-#include "qobject/qdict.h"
+#include "qemu/coroutine.h"
 
 /* All of these are for the main loop's thread, with the BQL. */
 
@@ -22,17 +21,5 @@
 bool coroutine_fn introspection_hold_co(const char *reason);
 /* Gives the hold back. */
 void introspection_release(void);
-
-/* Does QMP's @request need a hold while it is carried out? */
-bool introspection_qmp_needs_hold(const QObject *request);
-/* Takes it.  False when @request must not be carried out any more. */
-bool coroutine_fn introspection_qmp_hold(Monitor *mon, const QObject *request);
-
-/*
- * True if @cmdline, of an interactive monitor, needs a hold: then @run is
- * called later, and before that @mon must not take more input.
- */
-bool introspection_hmp_delay(Monitor *mon, const char *cmdline,
-                             void (*run)(Monitor *mon, const char *cmdline));
 
 #endif

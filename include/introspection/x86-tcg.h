@@ -8,6 +8,7 @@
 
 #include "cpu.h"
 #include "introspection/vcpu.h"
+#include "target/i386/svm.h"
 #include "target/i386/tcg/helper-tcg.h"
 
 /*
@@ -30,15 +31,10 @@ void introspection_insn_int3(CPUX86State *env, uintptr_t ra);
 void introspection_insn_xsetbv(CPUX86State *env, uint64_t value, uintptr_t ra);
 bool introspection_insn_hypercall(CPUX86State *env, uintptr_t ra);
 
-/* The numbers that the ABI has for descriptor tables. */
-enum IntrospectionDescriptor {
-    INTROSPECTION_IDTR = 1,
-    INTROSPECTION_GDTR = 2,
-    INTROSPECTION_LDTR = 3,
-    INTROSPECTION_TR = 4,
-};
+/* The same, where a hypervisor could intercept it, for SVM's exit codes. */
+void introspection_intercept(CPUX86State *env, uint32_t type, uintptr_t ra);
 
-/* vCPUs that report accesses to these; translated code depends on it. */
+/* vCPUs that report accesses to descriptor tables; translated code depends on it. */
 extern unsigned introspection_descriptor_watchers;
 
 /*
@@ -113,10 +109,12 @@ static inline bool introspection_hooked(CPUX86State *env)
     return introspection_possible() && unlikely(env_cpu(env)->introspection);
 }
 
-static inline bool introspection_descriptors_watched(void)
+/* Whether code that is being translated needs introspection_intercept(). */
+static inline bool introspection_intercepts(uint32_t type)
 {
     return introspection_possible() &&
-           qatomic_read(&introspection_descriptor_watchers);
+           type >= SVM_EXIT_IDTR_READ && type <= SVM_EXIT_TR_WRITE &&
+           unlikely(qatomic_read(&introspection_descriptor_watchers));
 }
 
 static inline target_ulong introspection_write_cr(CPUX86State *env, int cr,

@@ -23,6 +23,7 @@
 #include "qemu/rcu.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
+#include "engine-bql.h"
 #include "engine-stubs.h"
 
 #define VCPUS 4
@@ -35,30 +36,6 @@ static IntrospectionEngine *engine;
 void introspection_engine_register(IntrospectionEngine *e)
 {
     engine = e;
-}
-
-/* The BQL */
-
-static pthread_mutex_t bql = PTHREAD_MUTEX_INITIALIZER;
-static __thread bool bql_mine;
-
-bool bql_locked(void)
-{
-    return bql_mine;
-}
-
-void bql_lock_impl(const char *file, int line)
-{
-    g_assert(!bql_mine);
-    pthread_mutex_lock(&bql);
-    bql_mine = true;
-}
-
-void bql_unlock(void)
-{
-    g_assert(bql_mine);
-    bql_mine = false;
-    pthread_mutex_unlock(&bql);
 }
 
 /* vCPUs; all under the BQL */
@@ -89,7 +66,7 @@ void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func,
     VCPU *v = &vcpus[cpu->cpu_index];
     Work *work = g_new(Work, 1);
 
-    g_assert(bql_mine);
+    g_assert(bql_locked());
     *work = (Work) { .func = func, .data = data };
     g_queue_push_tail(&v->work, work);
     pthread_cond_signal(&v->wake);
@@ -135,9 +112,7 @@ static void *vcpu_thread(void *opaque)
 
         bql_lock();
         while (is_idle(v)) {
-            bql_mine = false;
-            pthread_cond_wait(&v->wake, &bql);
-            bql_mine = true;
+            bql_wait(&v->wake);
         }
         while ((work = g_queue_pop_head(&v->work))) {
             work->func(v->cpu, work->data);

@@ -50,33 +50,6 @@ void introspection_engine_register(IntrospectionEngine *engine)
     world_engine = engine;
 }
 
-/*
- * The BQL is asked for, and only asked for, by who does not have it.  Beside the
- * one thread of this world there is RCU's, which frees with the BQL held.
- */
-
-static pthread_mutex_t bql = PTHREAD_MUTEX_INITIALIZER;
-static __thread bool bql_held;
-
-bool bql_locked(void)
-{
-    return bql_held;
-}
-
-void bql_lock_impl(const char *file, int line)
-{
-    g_assert(!bql_held);
-    pthread_mutex_lock(&bql);
-    bql_held = true;
-}
-
-void bql_unlock(void)
-{
-    g_assert(bql_held);
-    bql_held = false;
-    pthread_mutex_unlock(&bql);
-}
-
 /* vCPUs */
 
 CPUState *qemu_get_cpu(int index)
@@ -249,7 +222,7 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
 {
     unsigned number = world.polls++;
 
-    g_assert(!bql_held);
+    g_assert(!bql_locked());
     drain();
     if (!(world.plan.lazy & (1u << number % 8))) {
         run_vcpus();
@@ -273,7 +246,7 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 
 void __wrap_qemu_sem_wait(QemuSemaphore *sem)
 {
-    g_assert(!bql_held);
+    g_assert(!bql_locked());
     do_work();
     __real_qemu_sem_wait(sem);
 }

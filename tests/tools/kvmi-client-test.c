@@ -1836,14 +1836,20 @@ static void *accepting_vm(void *opaque)
     return NULL;
 }
 
-static void *connecting_vm(void *opaque)
+static int connect_at(const char *path)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
-    FakeVM vm = { .fd = socket(AF_UNIX, SOCK_STREAM, 0) };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-    g_strlcpy(sa.sun_path, opaque, sizeof(sa.sun_path));
-    g_assert_cmpint(connect(vm.fd, (struct sockaddr *)&sa, sizeof(sa)),
-                    ==, 0);
+    g_strlcpy(sa.sun_path, path, sizeof(sa.sun_path));
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), ==, 0);
+    return fd;
+}
+
+static void *connecting_vm(void *opaque)
+{
+    FakeVM vm = { .fd = connect_at(opaque) };
+
     fake_serve(&vm);
     close(vm.fd);
     return NULL;
@@ -1879,6 +1885,56 @@ static void test_both_directions(void)
     check_alive(kvmi_connect(tmp.path, NULL, 10000, NULL));
     g_thread_join(thread);
     close(fd);
+    tmp_end(&tmp);
+}
+
+/* A VM that must not be introspected yet closes, and comes again. */
+static void *reluctant_vm(void *opaque)
+{
+    close(connect_at(opaque));
+    close(connect_at(opaque));
+    return connecting_vm(opaque);
+}
+
+static void count_peer_left(const GError *err, void *opaque)
+{
+    unsigned *left = opaque;
+
+    assert_kvmi_error(err, LEFT);
+    ++*left;
+}
+
+static void test_peer_left(void)
+{
+    unsigned left = 0;
+    KvmiConfig config = { .peer_left = count_peer_left, .opaque = &left };
+    KvmiListener *listener;
+    GError *err = NULL;
+    GThread *thread;
+    TmpDir tmp;
+    int fd;
+
+    tmp_begin(&tmp);
+    listener = kvmi_listener_new(tmp.path, NULL);
+    thread = g_thread_new("vm", reluctant_vm, tmp.path);
+    check_alive(kvmi_listener_accept(listener, &config, 10000, NULL));
+    g_assert_cmpuint(left, ==, 2);
+    g_thread_join(thread);
+
+    /* it is not waited for longer */
+    close(connect_at(tmp.path));
+    g_assert_null(kvmi_listener_accept(listener, NULL, 30, &err));
+    assert_kvmi_error(err, NO_VM);
+    g_clear_error(&err);
+
+    /* whoever begins a handshake is the VM */
+    fd = connect_at(tmp.path);
+    g_assert_cmpint(write(fd, "\x60\0\0\0", 4), ==, 4);
+    close(fd);
+    g_assert_null(kvmi_listener_accept(listener, NULL, 10000, &err));
+    assert_kvmi_error(err, HANDSHAKE);
+    g_error_free(err);
+    kvmi_listener_free(listener);
     tmp_end(&tmp);
 }
 
@@ -1973,6 +2029,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvmi/address/bad", test_bad_addresses);
     g_test_add_func("/kvmi/address/no-vm", test_no_vm);
     g_test_add_func("/kvmi/address/both-directions", test_both_directions);
+    g_test_add_func("/kvmi/address/peer-left", test_peer_left);
     g_test_add_func("/kvmi/names", test_names);
 
     return g_test_run();

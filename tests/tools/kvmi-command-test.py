@@ -13,6 +13,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -23,12 +24,12 @@ import time
 from kvmi_test import (
     CONTROL_EVENTS, CONTROL_VM_EVENTS, COUNTER, EVENT_CR, EVENT_CREATE_VCPU,
     EVENT_REPLY, EVENT_UNHOOK, GET_VERSION, PATIENCE, STEP, a_dir,
-    a_fake_vm, a_vm, check, equal, kvmi, kvmi_end, kvmi_start, listener_at,
-    main, wait_for)
+    a_fake_vm, a_vm, check, equal, kvmi, kvmi_end, kvmi_program, kvmi_start,
+    listener_at, main, wait_for)
 
 SUBCOMMANDS = ('info', 'regs', 'read', 'write', 'dump', 'search', 'cpuid',
                'xsave', 'trace', 'access', 'protect', 'pause', 'inject',
-               'serve')
+               'serve', 'check-host')
 
 
 # Without a VM
@@ -111,6 +112,61 @@ def case_no_vm():
         err = kvmi('info', '-s', name, '-c', '-t', '0.2', status=3).err
         check('no VM listens' in err and name in err, err)
         equal(os.listdir(path), [], 'what is left')
+
+
+def check_host_lacks(device, words):
+    """What check-host says of a device that is no KVM, in both forms."""
+    args = ('check-host', '--device', device)
+    human = kvmi(*args, status=12)
+    machine = kvmi(*args, '--json', status=12)
+    found = machine.json()
+    check(words in found['missing'], found)
+    for result in human, machine:
+        equal(result.err.strip(), 'kvmi check-host: ' + found['missing'])
+    equal((found['device'], found['usable'], found['version']),
+          (device, False, 0), found)
+    equal(found['kernel'], os.uname().release)
+    lines = [line.split(None, 1) for line in human.lines]
+    check(['kernel', 'Linux ' + found['kernel']] in lines, human.out)
+    check(['KVMI', 'no'] in lines, human.out)
+    check('-accel kvm   cannot be introspected' in human.lines, human.out)
+
+
+def case_check_host():
+    """Devices that are no KVM; tests/kernel has those that are."""
+    with open('/proc/cpuinfo', encoding='utf-8') as f:
+        virtualization = re.search(' (svm|vmx)', f.read())
+    with a_dir() as path:
+        check_host_lacks(os.path.join(path, 'absent'),
+                         'modprobe kvm-' if virtualization else
+                         'this processor has no virtualization')
+        check_host_lacks('/dev/null', '/dev/null is no KVM: Inappropriate')
+        check_host_lacks(path, f'{path} is no KVM: Is a directory')
+
+
+def case_check_host_not_permitted():
+    with a_dir() as path:
+        device = os.path.join(path, 'kvm')
+        with open(device, 'wb'):
+            os.chmod(device, 0)
+        user = {}
+        if os.geteuid() == 0:
+            user = {'user': 65534, 'group': 65534, 'extra_groups': []}
+        # somewhere that any user may execute it
+        os.chmod(path, 0o755)
+        program = shutil.copy(kvmi_program(), path)
+        done = subprocess.run([program, 'check-host', '--device', device],
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, timeout=PATIENCE,
+                              check=False, **user)
+        equal(done.returncode, 12, done.stderr)
+        check(f'you may not use {device}: become a member of its group'
+              in done.stderr.decode(), done.stderr)
+
+
+def case_check_host_usage():
+    for args in ('--device',), ('--nonsense',), ('argument',):
+        kvmi('check-host', *args, status=2)
 
 
 def case_waiting_interrupted():
@@ -644,6 +700,57 @@ def case_connect():
         kvmi_end(tool, 0)
         equal(vm.kvmi('info', '-c', '--json').json()['vcpus'], 2)
         check(os.path.exists(vm.sock), "QEMU's socket was removed")
+
+
+@contextlib.contextmanager
+def a_monitor(path):
+    wait_for(lambda: os.path.exists(path), 'the monitor')
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.connect(path)
+        yield monitor
+
+
+def case_migration_destination():
+    """It connects and leaves: the tool waits until it has the guest."""
+    with a_dir() as path, a_vm(
+            '-monitor', f'unix:{path}/monitor,server=on,wait=off',
+            wait=False) as source:
+        sock = os.path.join(path, 'sock')
+        tool = kvmi_start('info', '--json', '-s', sock)
+        wait_for(lambda: os.path.exists(sock), 'the tool')
+        with a_vm('-incoming', f'unix:{path}/migration', wait=False,
+                  chardev=f'path={sock},reconnect-ms=20') as destination:
+            line = tool.stderr.readline().decode()
+            while 'at once' not in line:
+                check('waiting' in line, 'the tool said', line)
+                line = tool.stderr.readline().decode()
+            check('about to be migrated' in line and sock in line, line)
+            with a_monitor(f'{path}/monitor') as monitor:
+                monitor.sendall(f'migrate unix:{path}/migration\n'.encode())
+                result = kvmi_end(tool, 0)
+            equal(result.json()['vcpus'], 2)
+            equal(result.err, '', 'what else it said')
+            destination.sock = sock
+            destination.check_alive()
+        check(source.qemu.poll() is None, 'the source has ended')
+
+
+def case_paused():
+    """Connected to, a VM that is paused leaves: that is an error."""
+    with a_dir() as path, a_vm(
+            '-monitor', f'unix:{path}/monitor,server=on,wait=off',
+            listens=True) as vm:
+        with a_monitor(f'{path}/monitor') as monitor:
+            monitor.sendall(b'stop\ninfo status\n')
+            said = b''
+            while b'VM status: paused' not in said:
+                said += monitor.recv(4096)
+            check('may be paused' in vm.kvmi('info', '-c', status=6).err,
+                  'no hint')
+            monitor.sendall(b'cont\ninfo status\n')
+            while b'VM status: running' not in said:
+                said += monitor.recv(4096)
+            vm.kvmi('info', '-c')
 
 
 def case_tcp():

@@ -365,10 +365,9 @@ bool kvmi_listener_expect_many(KvmiListener *listener, GError **errp)
     return true;
 }
 
-int kvmi_listener_accept_fd(KvmiListener *listener, const KvmiCancel *cancel,
-                            int timeout_ms, GError **errp)
+static int accept_until(KvmiListener *listener, const KvmiCancel *cancel,
+                        gint64 deadline, int timeout_ms, GError **errp)
 {
-    gint64 deadline = kvmi_deadline(timeout_ms);
     GError *local = NULL;
     int fd;
 
@@ -394,14 +393,40 @@ int kvmi_listener_accept_fd(KvmiListener *listener, const KvmiCancel *cancel,
     return fd;
 }
 
+int kvmi_listener_accept_fd(KvmiListener *listener, const KvmiCancel *cancel,
+                            int timeout_ms, GError **errp)
+{
+    return accept_until(listener, cancel, kvmi_deadline(timeout_ms),
+                        timeout_ms, errp);
+}
+
 KvmiClient *kvmi_listener_accept(KvmiListener *listener,
                                  const KvmiConfig *config, int timeout_ms,
                                  GError **errp)
 {
-    int fd = kvmi_listener_accept_fd(listener, config ? config->cancel : NULL,
-                                     timeout_ms, errp);
+    gint64 deadline = kvmi_deadline(timeout_ms);
 
-    return fd < 0 ? NULL : kvmi_client_new_from_fd(fd, config, errp);
+    for (;;) {
+        GError *local = NULL;
+        int fd = accept_until(listener, config ? config->cancel : NULL,
+                              deadline, timeout_ms, errp);
+        KvmiClient *client;
+
+        if (fd < 0) {
+            return NULL;
+        }
+        client = kvmi_client_new_from_fd(fd, config, &local);
+        if (!g_error_matches(local, KVMI_ERROR, KVMI_ERROR_LEFT)) {
+            if (local) {
+                g_propagate_error(errp, local);
+            }
+            return client;
+        }
+        if (config && config->peer_left) {
+            config->peer_left(local, config->opaque);
+        }
+        g_error_free(local);
+    }
 }
 
 static bool worth_retrying(int err)

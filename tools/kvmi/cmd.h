@@ -49,6 +49,7 @@ typedef struct App {
     KvmiCancel cancel;
     char *key;
     KvmiListener *listener;
+    bool said_left;             /* that somebody has come, and left */
     KvmiClient *client;
 } App;
 

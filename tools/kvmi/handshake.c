@@ -86,6 +86,21 @@ typedef struct Handshake {
     GByteArray *hello;              /* the VM's, as it came */
 } Handshake;
 
+static void set_closed_error(const Handshake *hs, GError **errp)
+{
+    if (!hs->hello->len && !hs->received) {
+        g_set_error(errp, KVMI_ERROR, KVMI_ERROR_LEFT,
+                    "the peer closed the connection at once: its VM may be "
+                    "paused, or about to be migrated, or another tool is "
+                    "connected to it already");
+        return;
+    }
+    g_set_error(errp, KVMI_ERROR, KVMI_ERROR_HANDSHAKE,
+                "the peer closed the connection after %zu bytes of the "
+                "handshake: is another tool connected to this VM already?",
+                hs->received);
+}
+
 /*
  * Nothing but the handshake may be read here: what follows belongs to the
  * engine.
@@ -116,10 +131,7 @@ static bool receive(Handshake *hs, void *buf, size_t size, GError **errp)
             continue;
         }
         if (n <= 0) {
-            g_set_error(errp, KVMI_ERROR, KVMI_ERROR_HANDSHAKE,
-                        "the peer closed the connection after %zu bytes of "
-                        "the handshake: is another tool connected to this "
-                        "VM already?", hs->received);
+            set_closed_error(hs, errp);
             return false;
         }
         p += n;

@@ -48,6 +48,7 @@ typedef enum {
     KVMI_ERROR_SOCKET,          /* the system refused a socket operation */
     KVMI_ERROR_NO_VM,           /* nobody came, or nobody listens, in time */
     KVMI_ERROR_HANDSHAKE,       /* the peer is not a VM, or refused us */
+    KVMI_ERROR_LEFT,            /* the peer closed before its handshake */
     KVMI_ERROR_DISCONNECTED,    /* the VM is gone */
     KVMI_ERROR_TIMEOUT,         /* the VM is there but did not answer */
     KVMI_ERROR_PROTOCOL,        /* the VM sent what it must not send */
@@ -94,6 +95,9 @@ typedef struct KvmiConfig {
     const uint8_t *key;             /* that QEMU knows, too; NULL: none */
     size_t key_size;
     unsigned auth;                  /* KVMI_AUTH_*, 0: KVMI_AUTH_HMAC */
+    /* kvmi_listener_accept() goes on waiting after KVMI_ERROR_LEFT; or NULL */
+    void (*peer_left)(const GError *err, void *opaque);
+    void *opaque;
 } KvmiConfig;
 
 /* What the VM said of itself in the handshake. */
@@ -119,6 +123,10 @@ void kvmi_listener_free(KvmiListener *listener);
  * Wait up to @timeout_ms (negative: for ever) for a VM and shake hands with
  * it.  @config may be NULL; it is copied.  A listener can accept any number
  * of VMs, one after the other.
+ *
+ * A peer that closes before its handshake is not taken for the VM: a QEMU does
+ * that which must not be introspected now, such as the destination of a
+ * migration, and it connects again when it may be.
  */
 KvmiClient *kvmi_listener_accept(KvmiListener *listener,
                                  const KvmiConfig *config, int timeout_ms,

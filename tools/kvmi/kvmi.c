@@ -78,6 +78,17 @@ void app_catch_signals(App *app)
 
 /* Connecting */
 
+static void say_left(const GError *err, void *opaque)
+{
+    App *app = opaque;
+
+    if (!app->quiet && !app->said_left) {
+        fprintf(stderr, "kvmi: %s; waiting for a VM to connect to %s\n",
+                err->message, app->socket);
+        app->said_left = true;
+    }
+}
+
 static bool app_listen(App *app, const KvmiConfig *config, int timeout_ms,
                        GError **errp)
 {
@@ -94,8 +105,10 @@ static bool app_listen(App *app, const KvmiConfig *config, int timeout_ms,
                                        &local);
     if (!patient && g_error_matches(local, KVMI_ERROR, KVMI_ERROR_NO_VM)) {
         g_clear_error(&local);
-        fprintf(stderr, "kvmi: waiting for a VM to connect to %s\n",
-                app->socket);
+        if (!app->said_left) {
+            fprintf(stderr, "kvmi: waiting for a VM to connect to %s\n",
+                    app->socket);
+        }
         if (timeout_ms >= 0) {
             timeout_ms -= PATIENCE_MS;
         }
@@ -160,6 +173,8 @@ bool app_connect(App *app, GError **errp)
     KvmiConfig config = {
         .reply_timeout_ms = REPLY_TIMEOUT_MS,
         .cancel = &app->cancel,
+        .peer_left = say_left,
+        .opaque = app,
     };
     int timeout_ms = app->timeout < 0 ? -1 : app->timeout * 1000;
 
@@ -348,6 +363,7 @@ static int kvmi_error_status(int code)
     case KVMI_ERROR_NO_VM:
         return EXIT_NO_VM;
     case KVMI_ERROR_HANDSHAKE:
+    case KVMI_ERROR_LEFT:
         return EXIT_HANDSHAKE;
     case KVMI_ERROR_DISCONNECTED:
         return EXIT_VM_GONE;

@@ -170,10 +170,11 @@ bool introspection_insn_hypercall(CPUX86State *env, uintptr_t ra)
     return true;
 }
 
-QEMU_BUILD_BUG_ON((int)INTROSPECTION_IDTR != KVMI_DESC_IDTR);
-QEMU_BUILD_BUG_ON((int)INTROSPECTION_GDTR != KVMI_DESC_GDTR);
-QEMU_BUILD_BUG_ON((int)INTROSPECTION_LDTR != KVMI_DESC_LDTR);
-QEMU_BUILD_BUG_ON((int)INTROSPECTION_TR != KVMI_DESC_TR);
+/* The exit codes have the order that the ABI's numbers have. */
+QEMU_BUILD_BUG_ON(SVM_EXIT_TR_READ - SVM_EXIT_IDTR_READ !=
+                  KVMI_DESC_TR - KVMI_DESC_IDTR);
+QEMU_BUILD_BUG_ON(SVM_EXIT_TR_WRITE - SVM_EXIT_IDTR_WRITE !=
+                  KVMI_DESC_TR - KVMI_DESC_IDTR);
 
 unsigned introspection_descriptor_watchers;     /* BQL to write */
 
@@ -192,15 +193,24 @@ void x86_introspection_watch_descriptors(CPUState *cpu, bool watch)
 }
 
 /* Only in code that was translated while somebody watched. */
-void helper_descriptor_access(CPUX86State *env, uint32_t which, uint32_t write)
+void introspection_intercept(CPUX86State *env, uint32_t type, uintptr_t ra)
 {
     IntrospectionVCPU *v = env_cpu(env)->introspection;
-    IntrospectionEventData data = {
-        .descriptor = { .descriptor = which, .write = write },
-    };
+    IntrospectionEventData data = { };
 
-    if (v && !introspection_take_verdict(v, KVMI_EVENT_DESCRIPTOR, 0, GETPC()) &&
+    switch (type) {
+    case SVM_EXIT_IDTR_READ ... SVM_EXIT_TR_READ:
+        data.descriptor.descriptor = KVMI_DESC_IDTR + type - SVM_EXIT_IDTR_READ;
+        break;
+    case SVM_EXIT_IDTR_WRITE ... SVM_EXIT_TR_WRITE:
+        data.descriptor.descriptor = KVMI_DESC_IDTR + type - SVM_EXIT_IDTR_WRITE;
+        data.descriptor.write = true;
+        break;
+    default:
+        return;
+    }
+    if (v && !introspection_take_verdict(v, KVMI_EVENT_DESCRIPTOR, 0, ra) &&
         (v->events & KVMI_EVENT_DESCRIPTOR_FLAG)) {
-        introspection_leave_for_event(v, KVMI_EVENT_DESCRIPTOR, &data, GETPC());
+        introspection_leave_for_event(v, KVMI_EVENT_DESCRIPTOR, &data, ra);
     }
 }

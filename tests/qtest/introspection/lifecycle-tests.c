@@ -133,11 +133,12 @@ static bool run_state_is(TestVM *vm, const char *state)
     return match;
 }
 
-static char *second_monitor(TestVM *vm, char **path)
+/* An interactive human monitor */
+static char *human_monitor(TestVM *vm, char **path)
 {
-    *path = g_strdup_printf("%s.qmp", vm->socket);
+    *path = g_strdup_printf("%s.hmp", vm->socket);
     return g_strdup_printf("-chardev socket,id=mon2,path=%s,server=on,wait=off "
-                           "-mon chardev=mon2,mode=control", *path);
+                           "-mon chardev=mon2,mode=readline", *path);
 }
 
 static void stop(TestVM *vm)
@@ -288,7 +289,7 @@ static void test_stop_server(TestVM *vm)
 static void test_stop_twice(TestVM *vm)
 {
     g_autofree char *path = NULL;
-    g_autofree char *more = second_monitor(vm, &path);
+    g_autofree char *more = vm_second_monitor(vm, &path);
     int fd;
 
     vm_start_hooked(vm, "", more);
@@ -309,7 +310,7 @@ static void test_stop_twice(TestVM *vm)
 static void test_stop_object_del(TestVM *vm)
 {
     g_autofree char *path = NULL;
-    g_autofree char *more = second_monitor(vm, &path);
+    g_autofree char *more = vm_second_monitor(vm, &path);
     g_autofree ToolEvent *event = NULL;
     int fd;
 
@@ -357,10 +358,8 @@ static void test_failed_command(TestVM *vm)
 /* What QEMU does with the interactive human monitor. */
 static void test_stop_hmp(TestVM *vm)
 {
-    g_autofree char *path = g_strdup_printf("%s.hmp", vm->socket);
-    g_autofree char *more = g_strdup_printf(
-        "-chardev socket,id=mon2,path=%s,server=on,wait=off "
-        "-mon chardev=mon2,mode=readline", path);
+    g_autofree char *path = NULL;
+    g_autofree char *more = human_monitor(vm, &path);
     g_autofree ToolEvent *event = NULL;
     int fd;
 
@@ -398,7 +397,7 @@ static int64_t answer_ms(int fd)
 static void expect_responsive(TestVM *vm, const char *command)
 {
     g_autofree char *path = NULL;
-    g_autofree char *more = second_monitor(vm, &path);
+    g_autofree char *more = vm_second_monitor(vm, &path);
     g_autofree ToolEvent *event = NULL;
     int64_t worst = 0;
     unsigned n = 0, slow = 0;
@@ -448,7 +447,7 @@ static void test_responsive_savevm(TestVM *vm)
 static void test_responsive_unhook(TestVM *vm)
 {
     g_autofree char *path = NULL;
-    g_autofree char *more = second_monitor(vm, &path);
+    g_autofree char *more = vm_second_monitor(vm, &path);
     g_autofree ToolEvent *event = NULL;
     int64_t worst = 0;
     unsigned n;
@@ -573,6 +572,24 @@ static void test_savevm_timeout(TestVM *vm)
     expect_back(vm);
 }
 
+/*
+ * A tool that could not be asked is cut off before anything is saved.  What Xen
+ * has for its tools takes no hold.
+ */
+static void test_save_unasked(TestVM *vm)
+{
+    g_autofree char *path = g_build_filename(vm->dir, "xen", NULL);
+
+    place_mark(vm);
+    qtest_qmp_send(vm->qts, "{'execute': 'xen-save-devices-state',"
+                   " 'arguments': {'filename': %s}}", path);
+    expect_reason(vm, "disconnected", "being saved");
+    tool_expect_eof(vm->tool);
+    expect_success(vm);
+    expect_run_state(vm, "running");
+    expect_back(vm);
+}
+
 static void test_savevm_paused(TestVM *vm)
 {
     make_disk(vm);
@@ -629,12 +646,13 @@ static void test_snapshot_save(TestVM *vm)
 }
 
 /* -loadvm */
-static void test_loadvm_option(TestVM *vm)
+
+static void start_with_loadvm(TestVM *vm, const char *options)
 {
     g_autofree char *path = disk_path(vm);
     g_autofree char *more = g_strdup_printf(
         "-blockdev qcow2,node-name=disk0,file.driver=file,file.filename=%s "
-        "-loadvm before", path);
+        "-loadvm before %s", path, options);
 
     make_disk(vm);
     place_mark(vm);
@@ -649,7 +667,30 @@ static void test_loadvm_option(TestVM *vm)
     vm_start(vm, "", more);
     hook_sometime(vm);
     g_assert_true(guest_has(vm, unmarked));
+}
+
+static void test_loadvm_option(TestVM *vm)
+{
+    start_with_loadvm(vm, "");
     expect_run_state(vm, "running");
+}
+
+/* The tool has what was saved before it goes on. */
+static void test_loadvm_prelaunch(TestVM *vm)
+{
+    start_with_loadvm(vm, "-S");
+    expect_run_state(vm, "prelaunch");
+    if (vm->engine->runs) {
+        g_assert_true(vm_guest_stands_still(vm, 0));
+    }
+    place_mark(vm);
+    cont(vm);
+    tool_expect_no_event(vm->tool);
+    vm_wait_state(vm, "hooked");
+    if (vm->engine->runs) {
+        vm_guest_wait_counting(vm, 0);
+    }
+    g_assert_true(guest_has(vm, mark));
 }
 
 /* Migration */
@@ -829,6 +870,52 @@ static void test_migrate_failed(TestVM *vm)
     expect_run_state(vm, "running");
 }
 
+/* A socket that lets whoever connects wait. */
+static int listen_full(const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int ret;
+
+    g_strlcpy(sa.sun_path, path, sizeof(sa.sun_path));
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), ==, 0);
+    g_assert_cmpint(listen(fd, 0), ==, 0);
+    do {
+        int peer = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+        ret = connect(peer, (struct sockaddr *)&sa, sizeof(sa));
+        g_assert_true(ret == 0 || errno == EAGAIN);
+        close(peer);
+    } while (ret == 0);
+    return fd;
+}
+
+/* Whoever is just being hooked does not come in while the command goes on. */
+static void test_migrate_hmp_handshaking(TestVM *vm)
+{
+    g_autofree char *path = NULL;
+    g_autofree char *more = human_monitor(vm, &path);
+    uint8_t hello[HELLO_SIZE];
+    g_autofree char *to = g_build_filename(vm->dir, "migration", NULL);
+    g_autofree char *command = g_strdup_printf("migrate -d unix:%s\n", to);
+    int full, fd;
+
+    vm_start(vm, "", more);
+    fd = unix_connect(path, &error_abort);
+    tool_accept(vm->tool);
+    tool_receive_hello(vm->tool, hello);
+    full = listen_full(to);
+    g_assert_cmpint(write(fd, command, strlen(command)), ==, strlen(command));
+    VM_WAIT_UNTIL(migration_is(vm, "setup"));
+    tool_expect_eof(vm->tool);
+    expect_away(vm);
+    /* the migration fails */
+    close(full);
+    VM_WAIT_UNTIL(migration_is(vm, "failed"));
+    expect_back(vm);
+    close(fd);
+}
+
 /* The source is paused before, as managers do who save a VM. */
 static void test_migrate_paused(TestVM *vm)
 {
@@ -904,7 +991,7 @@ static void test_quit(TestVM *vm)
 static void test_quit_while_waiting(TestVM *vm)
 {
     g_autofree char *path = NULL;
-    g_autofree char *more = second_monitor(vm, &path);
+    g_autofree char *more = vm_second_monitor(vm, &path);
     g_autofree ToolEvent *event = NULL;
     int fd;
 
@@ -1012,14 +1099,18 @@ static const TestCase cases[] = {
     { "lifecycle/savevm-timeout", test_savevm_timeout,
       .object = "unhook-timeout=1" },
     { "lifecycle/savevm-paused", test_savevm_paused },
+    { "lifecycle/save-unasked", test_save_unasked },
     { "lifecycle/loadvm-start-time", test_loadvm_start_time },
     { "lifecycle/loadvm-option", test_loadvm_option },
+    { "lifecycle/loadvm-prelaunch", test_loadvm_prelaunch },
     { "lifecycle/snapshot-save", test_snapshot_save },
     { "lifecycle/migrate-to-file", test_migrate_to_file },
     { "lifecycle/migrate", test_migrate },
     { "lifecycle/migrate-postcopy", test_migrate_postcopy },
     { "lifecycle/migrate-cancelled", test_migrate_cancelled },
     { "lifecycle/migrate-failed", test_migrate_failed },
+    { "lifecycle/migrate-hmp-handshaking", test_migrate_hmp_handshaking,
+      .unstarted = true },
     { "lifecycle/migrate-paused", test_migrate_paused },
     { "lifecycle/dump", test_dump },
     { "lifecycle/prelaunch", test_prelaunch, .unstarted = true },

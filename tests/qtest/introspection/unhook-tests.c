@@ -70,6 +70,13 @@ static void expect_no_connection(TestVM *vm)
     vm_wait_state(vm, "suspended");
 }
 
+/* The connection, whatever of the handshake QEMU has sent. */
+static void expect_sent_away(TestVM *vm)
+{
+    g_assert_true(tool_eof_within(vm->tool, TOOL_LIMIT_MS));
+    tool_close(vm->tool);
+}
+
 static void hook_again(TestVM *vm)
 {
     QDict *response;
@@ -229,8 +236,7 @@ static void test_nobody_there(TestVM *vm)
     vm_wait_state(vm, "handshaking");
     ask(vm);
     expect_outcome(vm, "not-hooked");
-    g_assert_true(tool_eof_within(vm->tool, TOOL_LIMIT_MS));
-    tool_close(vm->tool);
+    expect_sent_away(vm);
     expect_no_connection(vm);
     ask(vm);
     expect_error(vm, "introspection-unhook|introspection-hook");
@@ -300,14 +306,51 @@ static void test_hook_garbage(TestVM *vm)
     vm_rehook(vm);
 }
 
+/* What ends the waiting of introspection-hook before a tool has come. */
+static void expect_hook_ended(TestVM *vm, const char *command,
+                              const char *words)
+{
+    g_autofree char *path = NULL;
+    g_autofree char *more = vm_second_monitor(vm, &path);
+    int fd;
+
+    vm_start(vm, "", more);
+    fd = vm_monitor_connect(path);
+    ask(vm);
+    expect_outcome(vm, "not-hooked");
+    tool_accept(vm->tool);
+    expect_sent_away(vm);
+    qtest_qmp_send(vm->qts, "{'execute': 'introspection-hook',"
+                   " 'arguments': {'timeout': 60}}");
+    vm_wait_state_event(vm, "handshaking");
+    tool_accept(vm->tool);
+    vm_monitor_command(fd, command);
+    expect_error(vm, words);
+    expect_sent_away(vm);
+    close(fd);
+}
+
+static void test_hook_stop(TestVM *vm)
+{
+    expect_hook_ended(vm, "{'execute': 'stop'}",
+                      "no tool has hooked the VM|about to be stopped");
+    qtest_qmp_assert_success(vm->qts, "{'execute': 'cont'}");
+    vm_rehook(vm);
+}
+
+static void test_hook_object_del(TestVM *vm)
+{
+    expect_hook_ended(vm, "{'execute': 'object-del',"
+                      " 'arguments': {'id': 'kvmi0'}}",
+                      "object was removed");
+}
+
 /* The object goes while somebody waits. */
 static void test_object_del(TestVM *vm)
 {
-    g_autofree char *path = g_strdup_printf("%s.qmp", vm->socket);
+    g_autofree char *path = NULL;
+    g_autofree char *more = vm_second_monitor(vm, &path);
     g_autofree ToolEvent *event = NULL;
-    g_autofree char *more = g_strdup_printf(
-        "-chardev socket,id=mon2,path=%s,server=on,wait=off "
-        "-mon chardev=mon2,mode=control", path);
     int fd;
 
     vm_start_hooked(vm, "", more);
@@ -442,6 +485,8 @@ static const TestCase cases[] = {
     { "hook/refused", test_hook_refused },
     { "hook/timeout", test_hook_timeout, .unstarted = true },
     { "hook/garbage", test_hook_garbage },
+    { "hook/stop", test_hook_stop, .unstarted = true },
+    { "hook/object-del", test_hook_object_del, .unstarted = true },
 };
 
 void introspection_add_unhook_tests(const Engine *engine)

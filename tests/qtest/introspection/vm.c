@@ -402,6 +402,14 @@ void vm_expect_waiting_vcpus(TestVM *vm, unsigned n)
 
 /* A second QMP monitor. */
 
+/* What to add to the command line for it. */
+char *vm_second_monitor(TestVM *vm, char **path)
+{
+    *path = g_strdup_printf("%s.qmp", vm->socket);
+    return g_strdup_printf("-chardev socket,id=mon2,path=%s,server=on,wait=off "
+                           "-mon chardev=mon2,mode=control", *path);
+}
+
 int vm_monitor_connect(const char *path)
 {
     int fd = unix_connect(path, &error_abort);

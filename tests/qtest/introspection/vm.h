@@ -105,6 +105,7 @@ void vm_block_main_loop(TestVM *vm);
 void vm_unblock_main_loop(TestVM *vm);
 
 /* A second QMP monitor, by its socket. */
+char *vm_second_monitor(TestVM *vm, char **path);
 int vm_monitor_connect(const char *path);
 void vm_monitor_receive(int fd);
 void vm_monitor_command(int fd, const char *command);
