@@ -4,6 +4,7 @@
  * one of these fails, the other cases prove nothing.
  */
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "tests.h"
 
 static void start_plain(TestVM *vm)
@@ -123,6 +124,45 @@ static void test_code(TestVM *vm)
                      ==, 7);
 }
 
+/*
+ * vCPU 0 patches what vCPU 1 is executing, and waits each time until that
+ * executes it.
+ */
+static void test_cross_modifying(TestVM *vm)
+{
+    enum { CODE = GUEST_SCRATCH, WRITER = CODE + 0x1000 };
+    /* a turn of each vCPU is long where they share a thread */
+    uint32_t rounds = vm->engine->one_thread ? 10 : 2000;
+    /* mov $0, %eax; ret */
+    static const uint8_t code[] = { 0xb8, 0, 0, 0, 0, 0xc3 };
+    uint8_t writer[] = {
+        0x31, 0xc0,                             /* xor %eax, %eax */
+        0xff, 0xc0,                             /* 1: inc %eax */
+        0x89, 0x04, 0x25, 0, 0, 0, 0,           /* mov %eax, CODE + 1 */
+        0xb9, 0, 0, 0, 0x04,                    /* mov $0x4000000, %ecx */
+        0x3b, 0x04, 0x25, 0, 0, 0, 0,           /* 2: cmp result[0], %eax */
+        0x74, 0x05,                             /* je 3f */
+        0xff, 0xc9,                             /* dec %ecx */
+        0x75, 0xf3,                             /* jne 2b */
+        0xc3,                                   /* ret */
+        0x3d, 0, 0, 0, 0,                       /* 3: cmp $rounds, %eax */
+        0x72, 0xdd,                             /* jb 1b */
+        0xc3,                                   /* ret */
+    };
+
+    stl_le_p(writer + 7, CODE + 1);
+    stl_le_p(writer + 19, VM_MAILBOX(1, result[0]));
+    stl_le_p(writer + 31, rounds);
+    start_plain(vm);
+    vm_guest_start_vcpu(vm, 1);
+    qtest_memwrite(vm->qts, CODE, code, sizeof(code));
+    qtest_memwrite(vm->qts, WRITER, writer, sizeof(writer));
+    vm_guest_begin(vm, 1, OP_CALL_LOOP, CODE, 0);
+    g_assert_cmpuint(vm_guest_result(vm, 0, OP_CALL, WRITER, 0), ==, rounds);
+    vm_guest_release(vm);
+    g_assert_cmpint(vm_guest_finish(vm, 1), ==, GUEST_OK);
+}
+
 static void test_fpu(TestVM *vm)
 {
     uint8_t image[512] = { 0x7f, 0x03 }, saved[512];
@@ -159,6 +199,8 @@ static const TestCase cases[] = {
       .unstarted = true },
     { "guest/modes", test_modes, NEEDS_RUNNING_GUEST, .unstarted = true },
     { "guest/code", test_code, NEEDS_RUNNING_GUEST, .unstarted = true },
+    { "guest/cross-modifying", test_cross_modifying, NEEDS_RUNNING_GUEST,
+      .unstarted = true },
     { "guest/fpu", test_fpu, NEEDS_RUNNING_GUEST, .unstarted = true },
     { "guest/main-loop-blocked", test_main_loop_blocked,
       NEEDS_RUNNING_GUEST, .unstarted = true },
