@@ -567,6 +567,23 @@ static void test_msr_read(TestVM *vm)
     tool_expect_no_event(vm->tool);
 }
 
+/* What changes an MSR's value and is no WRMSR */
+static void test_msr_swapgs(TestVM *vm)
+{
+    static const uint8_t code[] = { 0x0f, 0x01, 0xf8, 0xc3 };
+
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    g_assert_cmpint(vm_guest_do(vm, 0, OP_WRMSR, MSR_KERNEL_GS_BASE, LSTAR_A),
+                    ==, GUEST_OK);
+    control_msr(vm, 0, MSR_KERNEL_GS_BASE);
+    g_assert_cmpint(vm_guest_do(vm, 0, OP_CALL, GUEST_SCRATCH, 0), ==,
+                    GUEST_OK);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_msr(vm, 0, MSR_KERNEL_GS_BASE), ==, 0);
+    /* what WRMSR stores differs from what is there now */
+    expect_msr_reported(vm, 0, MSR_KERNEL_GS_BASE, 0, LSTAR_B);
+}
+
 static void test_msr_new_value(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
@@ -1221,6 +1238,7 @@ static const TestCase cases[] = {
     { "msr/disabled-again", test_msr_disabled_again, NEEDS_RUNNING_GUEST },
     { "msr/per-vcpu", test_msr_per_vcpu, NEEDS_RUNNING_GUEST },
     { "msr/read", test_msr_read, NEEDS_RUNNING_GUEST },
+    { "msr/swapgs", test_msr_swapgs, NEEDS_RUNNING_GUEST },
     { "msr/new-value", test_msr_new_value, NEEDS_RUNNING_GUEST },
     { "msr/operands-kept", test_msr_operands_kept, NEEDS_RUNNING_GUEST },
     { "msr/new-value-refused", test_msr_new_value_refused,
