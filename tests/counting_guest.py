@@ -26,9 +26,9 @@ GUEST = bytes.fromhex(
     'ebea')             # jmp   1b
 
 
-def make_bios(path):
+def make_bios(path, guest=GUEST):
     image = bytearray(b'\xf4' * BIOS_SIZE)
-    image[:len(GUEST)] = GUEST
+    image[:len(guest)] = guest
     image[-16:-11] = bytes.fromhex('ea000000f0')    # jmp 0xf000:0
     with open(path, 'wb') as f:
         f.write(image)

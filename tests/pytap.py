@@ -2,7 +2,7 @@
 """Named cases in Python, reported as TAP
 
 A case is a function case_NAME.  It fails by an exception, and says by what it
-returns why it was skipped, if it was.
+returns, or by Skip, why it was skipped, if it was.
 """
 
 import sys
@@ -16,6 +16,10 @@ class Failure(Exception):
     pass
 
 
+class Skip(Exception):
+    pass
+
+
 def check(condition, *what):
     if not condition:
         raise Failure(' '.join(str(w) for w in what))
@@ -25,13 +29,13 @@ def equal(have, want, what=''):
     check(have == want, what, 'is', repr(have), 'and should be', repr(want))
 
 
-def note(text):
-    print('#', text, flush=True)
+def note(*what):
+    print('#', *what, flush=True)
 
 
-def wait_for(condition, what):
+def wait_for(condition, what, seconds=PATIENCE):
     """Until @condition gives something true, which is returned."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while not (result := condition()):
         check(time.monotonic() < end, 'waited in vain for', what)
         time.sleep(0.02)
@@ -42,6 +46,8 @@ def run_case(number, name, function, after_failure):
     start = time.monotonic()
     try:
         skipped = function()
+    except Skip as reason:
+        skipped = reason
     except Exception as error:  # pylint: disable=broad-except
         print(f'not ok {number} {name}')
         for line in ''.join(traceback.format_exception(error)).splitlines():

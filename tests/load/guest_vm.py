@@ -20,7 +20,12 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.realpath(__file__))))
+# pylint: disable=wrong-import-position
+from pytap import (PATIENCE, Failure, check, equal, note, run_cases, skip_all,
+                   wait_for)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.realpath(__file__))))
@@ -29,41 +34,12 @@ GUEST = os.path.join(os.environ.get('KVMI_BASE_DIR',
 
 QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
 KVMI = ''
-PATIENCE = 60           # seconds until something that should happen has failed
 
 MIB = 1 << 20
 # What QEMU's own memory may grow by while tools come and go; less than 100 KiB
 # is usual.  The guest's RAM and translated code are not part of that, but TCG's
 # tables of both are.
 GROWTH_LIMIT = 4 * MIB
-
-
-class Failure(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(' '.join(str(w) for w in what))
-
-
-def equal(have, want, what=''):
-    check(have == want, what, 'is', repr(have), 'and should be', repr(want))
-
-
-def wait_for(condition, what, seconds=PATIENCE):
-    """Until @condition gives something; that is returned."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        check(time.monotonic() < end, 'waited in vain for', what)
-        time.sleep(0.01)
-
-
-def note(*what):
-    print('#', *what, flush=True)
 
 
 class Lines:
@@ -276,27 +252,9 @@ def make_initramfs(path, script):
                         ('init', stat.S_IFREG | 0o755, init.read())]))
 
 
-def run_case(number, name, function):
-    """Whether it passed."""
-    start = time.monotonic()
-    try:
-        function()
-        note(f'{time.monotonic() - start:.1f} s')
-        print(f'ok {number} /kvmi/load/{name}', flush=True)
-        return True
-    except Exception as error:  # pylint: disable=broad-except
-        print(f'not ok {number} /kvmi/load/{name}')
-        for line in ''.join(traceback.format_exception(error)).splitlines():
-            note(line)
-        return False
-
-
 def main(functions):
     """Run the functions of a test that are called case_*."""
     global KVMI
-    known = [(name[5:].replace('_', '-'), function)
-             for name, function in functions.items()
-             if name.startswith('case_')]
 
     if len(sys.argv) < 2 or not QEMU:
         sys.exit('usage: QTEST_QEMU_BINARY=QEMU TEST KVMI [CASE...]')
@@ -306,11 +264,7 @@ def main(functions):
             sys.exit(f'Bail out! {program} is no program')
     for name in 'vmlinuz', 'initramfs.gz', 'busybox':
         if not os.path.exists(os.path.join(GUEST, name)):
-            print(f"1..0 # SKIP there is no {name} of the demo's guest: "
-                  'scripts/demo-guest makes it')
-            return
-    cases = [c for c in known if not sys.argv[2:] or c[0] in sys.argv[2:]]
-    print(f'1..{len(cases)}', flush=True)
-    results = [run_case(number, name, function)
-               for number, (name, function) in enumerate(cases, 1)]
-    sys.exit(0 if all(results) else 1)
+            skip_all(f"there is no {name} of the demo's guest: "
+                     'scripts/demo-guest makes it')
+    passed = run_cases('/kvmi/load/', functions, sys.argv[2:])
+    sys.exit(0 if passed else 1)

@@ -7,20 +7,21 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(
+    os.path.realpath(__file__))))
+# pylint: disable=wrong-import-position
+from counting_guest import COUNTER, make_bios
+from pytap import PATIENCE, Skip, check, equal, run_cases, wait_for
 
 QEMU = os.environ.get('QTEST_QEMU_BINARY', '')
 KVMI = ''
-PATIENCE = 30           # seconds until something that should happen has failed
 
-COUNTER = 0x500         # where the guest counts its rounds
 STEP = 0x1000           # what it adds to CR3 and LSTAR in each
 
 ROUTINE = 0x600         # called in each round: counts at CALLS, and returns
@@ -49,23 +50,6 @@ GUEST = bytes.fromhex(
     '66ff060005'        # inc   dword ptr [COUNTER]
     '9a00060000'        # call  0:ROUTINE
     'ebe5')             # jmp   1b
-
-
-class Failure(Exception):
-    pass
-
-
-class Skip(Exception):
-    pass
-
-
-def check(condition, *what):
-    if not condition:
-        raise Failure(' '.join(str(w) for w in what))
-
-
-def equal(have, want, what=''):
-    check(have == want, what, 'is', repr(have), 'and should be', repr(want))
 
 
 class Result:
@@ -110,13 +94,6 @@ def kvmi_end(process, status):
     return result
 
 
-def wait_for(condition, what):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        check(time.monotonic() < end, 'waited in vain for', what)
-        time.sleep(0.02)
-
-
 class VM:
     """A QEMU with introspection, and a directory for its socket and files."""
 
@@ -124,11 +101,7 @@ class VM:
                  listens=False, chardev=None, **properties):
         self.dir = tempfile.mkdtemp(prefix='kvmi-')
         self.sock = self.path('sock')
-        bios = bytearray(b'\xf4' * 0x10000)
-        bios[:len(GUEST)] = GUEST
-        bios[0xfff0:0xfff5] = bytes.fromhex('ea000000f0')
-        with open(self.path('bios'), 'wb') as f:
-            f.write(bios)
+        make_bios(self.path('bios'), GUEST)
         if not chardev:
             chardev = f'path={self.sock},' + ('server=on,wait=off' if listens
                                               else 'reconnect-ms=20')
@@ -304,11 +277,9 @@ def a_fake_vm(*args, vm=FakeVM):
                 tool.communicate()
 
 
-def main(cases):
+def main(functions):
     """Run the functions of a test called case_*. The output is TAP."""
     global KVMI
-    cases = [(name[5:].replace('_', '-'), function)
-             for name, function in cases.items() if name.startswith('case_')]
 
     if len(sys.argv) < 2 or not QEMU:
         sys.exit('usage: QTEST_QEMU_BINARY=QEMU TEST KVMI [CASE...]')
@@ -316,20 +287,5 @@ def main(cases):
     for program in KVMI, QEMU:
         if not shutil.which(program):
             sys.exit(f'Bail out! {program} is no program')
-    cases = [c for c in cases if not sys.argv[2:] or c[0] in sys.argv[2:]]
-    failed = 0
-    print(f'1..{len(cases)}', flush=True)
-    for number, (name, function) in enumerate(cases, 1):
-        try:
-            function()
-            print(f'ok {number} /kvmi/command/{name}', flush=True)
-        except Skip as reason:
-            print(f'ok {number} /kvmi/command/{name} # SKIP {reason}',
-                  flush=True)
-        except Exception as error:  # pylint: disable=broad-except
-            failed += 1
-            print(f'not ok {number} /kvmi/command/{name}')
-            text = ''.join(traceback.format_exception(error))
-            for line in text.splitlines():
-                print('#', line, flush=True)
-    sys.exit(1 if failed else 0)
+    passed = run_cases('/kvmi/command/', functions, sys.argv[2:])
+    sys.exit(0 if passed else 1)

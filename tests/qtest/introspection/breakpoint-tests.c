@@ -23,11 +23,6 @@
 /* nop; mov $CODE_RESULT, %eax; ret */
 static const uint8_t code[] = { NOP, 0xb8, CODE_RESULT, 0, 0, 0, 0xc3 };
 
-static void control(TestVM *vm, unsigned vcpu, uint32_t events)
-{
-    g_assert_cmpint(tool_control_events(vm->tool, vcpu, events), ==, 0);
-}
-
 static void poke(TestVM *vm, uint64_t gpa, uint8_t byte)
 {
     g_assert_cmpint(tool_write_physical(vm->tool, gpa, 1, &byte), ==, 0);
@@ -49,11 +44,6 @@ static ToolEvent *expect_breakpoint(TestVM *vm, unsigned vcpu, uint64_t rip,
     g_assert_cmphex(event->common.regs.rip, ==, rip);
     g_assert_cmphex(event->own.breakpoint.gpa, ==, gpa);
     return event;
-}
-
-static void retry(TestVM *vm, const ToolEvent *event)
-{
-    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
 }
 
 static void move_rip(TestVM *vm, const ToolEvent *event, int64_t distance)
@@ -106,7 +96,7 @@ static void test_continue(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     event = begin_int3(vm, 0);
     tool_continue(vm->tool, event);
     expect_bp_delivered(vm, 0);
@@ -116,8 +106,8 @@ static void test_off(TestVM *vm)
 {
     vm_guest_begin(vm, 0, OP_INT3, 0, 0);
     expect_bp_delivered(vm, 0);
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
-    control(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_XSETBV_FLAG);
     vm_guest_begin(vm, 0, OP_INT3, 0, 0);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
     tool_expect_no_event(vm->tool);
@@ -126,7 +116,7 @@ static void test_off(TestVM *vm)
 /* INT 3 in two bytes is no breakpoint. */
 static void test_int_n(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     vm_guest_begin(vm, 0, OP_INT_N, 0, 0);
     expect_bp_delivered(vm, 0);
 }
@@ -135,12 +125,12 @@ static void test_retry_restored(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     place_code(vm, GUEST_SCRATCH);
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     event = expect_breakpoint(vm, 0, GUEST_SCRATCH, GUEST_SCRATCH);
     poke(vm, GUEST_SCRATCH, code[0]);
-    retry(vm, event);
+    tool_retry(vm->tool, event);
     expect_code_done(vm, 0);
 }
 
@@ -148,12 +138,12 @@ static void test_retry_moved(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     place_code(vm, GUEST_SCRATCH);
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     event = expect_breakpoint(vm, 0, GUEST_SCRATCH, GUEST_SCRATCH);
     move_rip(vm, event, 1);
-    retry(vm, event);
+    tool_retry(vm->tool, event);
     expect_code_done(vm, 0);
     g_assert_cmphex(vm_guest_read(vm, GUEST_SCRATCH, 4) & 0xff, ==, INT3);
 }
@@ -163,7 +153,7 @@ static void test_continue_moved(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     place_code(vm, GUEST_SCRATCH);
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     event = expect_breakpoint(vm, 0, GUEST_SCRATCH, GUEST_SCRATCH);
@@ -177,12 +167,12 @@ static void test_retry_unchanged(TestVM *vm)
 {
     g_autofree ToolEvent *last = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     last = begin_int3(vm, 0);
     for (int i = 0; i < 20; i++) {
         ToolEvent *event;
 
-        retry(vm, last);
+        tool_retry(vm->tool, last);
         event = expect_breakpoint(vm, 0, last->common.regs.rip,
                                   last->own.breakpoint.gpa);
         g_assert_cmpuint(event->seq, !=, last->seq);
@@ -209,12 +199,12 @@ static void test_gpa(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
 
     map_page(vm, 3, 5);
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     place_code(vm, gpa);
     vm_guest_begin(vm, 0, OP_CALL, gva, 0);
     event = expect_breakpoint(vm, 0, gva, gpa);
     poke(vm, event->own.breakpoint.gpa, code[0]);
-    retry(vm, event);
+    tool_retry(vm->tool, event);
     expect_code_done(vm, 0);
 }
 
@@ -226,13 +216,13 @@ static void test_gpa_prefix(TestVM *vm)
 
     map_page(vm, 3, 5);
     map_page(vm, 4, 8);
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     qtest_writeb(vm->qts, GUEST_SCRATCH + 0x5fff, 0x66);
     place_code(vm, GUEST_SCRATCH + 0x8000);
     vm_guest_begin(vm, 0, OP_CALL, gva, 0);
     event = expect_breakpoint(vm, 0, gva, GUEST_SCRATCH + 0x5fff);
     move_rip(vm, event, 2);
-    retry(vm, event);
+    tool_retry(vm->tool, event);
     expect_code_done(vm, 0);
 }
 
@@ -253,22 +243,20 @@ static void expect_in_mode(TestVM *vm, unsigned mode, uint32_t action)
     g_assert_cmpuint(event->common.mode, ==, is_64 ? 8 : is_32 ? 4 : 2);
     if (action == KVMI_EVENT_ACTION_RETRY) {
         move_rip(vm, event, 1);
-        retry(vm, event);
+        tool_retry(vm->tool, event);
         g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
         g_assert_cmphex(vm_guest_get(vm, 0, result[0]) & 0xff, ==,
                         CODE_RESULT);
     } else {
         tool_continue(vm->tool, event);
-        g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
-        g_assert_cmphex(vm_guest_get(vm, 0, vector), ==, EXCEPTION_BP);
-        g_assert_cmphex(vm_guest_get(vm, 0, rip), ==, rip + 1);
+        vm_guest_expect_exception_at(vm, 0, EXCEPTION_BP, rip + 1);
     }
     tool_expect_no_event(vm->tool);
 }
 
 static void test_modes_retry(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     for (unsigned mode = 0; mode <= GUEST_MODE_REAL; mode++) {
         expect_in_mode(vm, mode, KVMI_EVENT_ACTION_RETRY);
     }
@@ -276,7 +264,7 @@ static void test_modes_retry(TestVM *vm)
 
 static void test_modes_continue(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     for (unsigned mode = 0; mode <= GUEST_MODE_REAL; mode++) {
         expect_in_mode(vm, mode, KVMI_EVENT_ACTION_CONTINUE);
     }
@@ -287,7 +275,7 @@ static void test_per_vcpu(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
 
     vm_guest_start_vcpu(vm, 1);
-    control(vm, 1, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 1, KVMI_EVENT_BREAKPOINT_FLAG);
     vm_guest_begin(vm, 0, OP_INT3, 0, 0);
     expect_bp_delivered(vm, 0);
     event = begin_int3(vm, 1);
@@ -303,7 +291,7 @@ static void test_many(TestVM *vm)
     vm_guest_start_vcpu(vm, 1);
     place_code(vm, GUEST_SCRATCH);
     for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
-        control(vm, vcpu, KVMI_EVENT_BREAKPOINT_FLAG);
+        vm_control_events(vm, vcpu, KVMI_EVENT_BREAKPOINT_FLAG);
         vm_guest_begin(vm, vcpu, OP_CALL_LOOP, GUEST_SCRATCH, 0);
     }
     while (count[0] < 250 || count[1] < 250) {
@@ -315,7 +303,7 @@ static void test_many(TestVM *vm)
         g_assert_cmpuint(vcpu, <, VM_VCPUS);
         count[vcpu]++;
         move_rip(vm, event, 1);
-        retry(vm, event);
+        tool_retry(vm->tool, event);
     }
     poke(vm, GUEST_SCRATCH, code[0]);
     vm_guest_release(vm);
@@ -330,7 +318,7 @@ static void test_crash(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     event = begin_int3(vm, 0);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH, NULL, 0);
     vm_expect_panicked(vm);
@@ -342,7 +330,7 @@ static void test_disconnect(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     event = begin_int3(vm, 0);
     tool_close(vm->tool);
     vm_rehook(vm);
@@ -366,7 +354,7 @@ static void test_pause_behind(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     event = begin_int3(vm, 0);
     tool_pause_all(vm->tool);
     tool_continue(vm->tool, event);
@@ -410,7 +398,7 @@ static void test_xsetbv(TestVM *vm)
     uint64_t xcr0 = read_xcr0(vm);
 
     g_assert_cmphex(xcr0 & (XCR0_X87 | XCR0_SSE), ==, XCR0_X87 | XCR0_SSE);
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     for (int i = 0; i < 4; i++) {
         uint64_t value = i & 1 ? xcr0 : XCR0_X87;
         g_autofree ToolEvent *event = begin_xsetbv(vm, value);
@@ -428,7 +416,7 @@ static void test_xsetbv_moved(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t xcr0 = read_xcr0(vm);
 
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     event = begin_xsetbv(vm, XCR0_X87);
     move_rip(vm, event, 3);
     tool_continue(vm->tool, event);
@@ -440,7 +428,7 @@ static void test_xsetbv_same(TestVM *vm)
 {
     uint64_t xcr0 = read_xcr0(vm);
 
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     g_assert_cmphex(vm_guest_result(vm, 0, OP_XSETBV, 0, xcr0), ==, xcr0);
     tool_expect_no_event(vm->tool);
 }
@@ -463,7 +451,7 @@ static void test_xsetbv_refused(TestVM *vm)
     };
     uint64_t xcr0 = read_xcr0(vm);
 
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
         vm_guest_begin(vm, 0, OP_XSETBV, refused[i][0], refused[i][1]);
         vm_guest_expect_exception(vm, 0, EXCEPTION_GP);
@@ -476,7 +464,7 @@ static void test_xsetbv_crash(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     event = begin_xsetbv(vm, XCR0_X87);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH, NULL, 0);
     vm_expect_panicked(vm);
@@ -487,7 +475,7 @@ static void test_xsetbv_disconnect(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     event = begin_xsetbv(vm, XCR0_X87);
     tool_close(vm->tool);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
@@ -502,9 +490,9 @@ static void test_xsetbv_retry(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_XSETBV_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_XSETBV_FLAG);
     event = begin_xsetbv(vm, XCR0_X87);
-    retry(vm, event);
+    tool_retry(vm->tool, event);
     vm_expect_close_and_rehook(vm);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
     g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, XCR0_X87);

@@ -40,18 +40,10 @@
 /* A guest that the tool has let go must be back after this. */
 #define LET_GO_LIMIT_US         G_TIME_SPAN_SECOND
 
-static void control_cr(TestVM *vm, unsigned vcpu, uint32_t cr)
-{
-    g_assert_cmpint(tool_control_cr(vm->tool, vcpu, cr, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, vcpu,
-                                        KVMI_EVENT_CR_FLAG), ==, 0);
-}
-
 static void control_msr(TestVM *vm, unsigned vcpu, uint32_t msr)
 {
     g_assert_cmpint(tool_control_msr(vm->tool, vcpu, msr, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, vcpu,
-                                        KVMI_EVENT_MSR_FLAG), ==, 0);
+    vm_control_events(vm, vcpu, KVMI_EVENT_MSR_FLAG);
 }
 
 static uint64_t read_cr(TestVM *vm, unsigned vcpu, uint32_t cr)
@@ -152,7 +144,7 @@ static void expect_cr_toggled(TestVM *vm, uint32_t cr, uint64_t bits)
 {
     uint64_t value = read_cr(vm, 0, cr);
 
-    control_cr(vm, 0, cr);
+    vm_watch_cr(vm, 0, cr);
     for (int i = 0; i < 4; i++) {
         expect_cr_reported(vm, 0, cr, value, value ^ bits);
         value ^= bits;
@@ -184,9 +176,9 @@ static void test_cr_all(TestVM *vm)
 {
     uint64_t cr0 = read_cr(vm, 0, 0), cr4 = read_cr(vm, 0, 4);
 
-    control_cr(vm, 0, 0);
-    control_cr(vm, 0, 3);
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 0);
+    vm_watch_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 4);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     expect_cr_reported(vm, 0, 0, cr0, cr0 ^ CR0_AM);
     expect_cr_reported(vm, 0, 4, cr4, cr4 ^ CR4_DE);
@@ -199,7 +191,7 @@ static void test_cr_same_value(TestVM *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(registers); i++) {
         uint32_t cr = registers[i];
 
-        control_cr(vm, 0, cr);
+        vm_watch_cr(vm, 0, cr);
         expect_no_cr_event(vm, 0, cr, read_cr(vm, 0, cr));
     }
 }
@@ -207,24 +199,21 @@ static void test_cr_same_value(TestVM *vm)
 /* The event alone, or the register alone, reports nothing. */
 static void test_cr_half_enabled(TestVM *vm)
 {
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    vm_control_events(vm, 0, 0);
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_MSR_FLAG);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
     /* the register stayed chosen all the while */
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_B, GUEST_PML4_A);
 }
 
 static void test_cr_other_register(TestVM *vm)
 {
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     expect_no_cr_event(vm, 0, 0, read_cr(vm, 0, 0) ^ CR0_AM);
     expect_no_cr_event(vm, 0, 4, read_cr(vm, 0, 4) ^ CR4_DE);
     expect_no_cr_event(vm, 0, 8, 3);
@@ -232,13 +221,13 @@ static void test_cr_other_register(TestVM *vm)
 
 static void test_cr_disabled_again(TestVM *vm)
 {
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, false), ==, 0);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    vm_control_events(vm, 0, 0);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
 }
 
@@ -255,14 +244,14 @@ static void test_cr_watching_changes_nothing(TestVM *vm)
     vm_guest_result(vm, 0, OP_WRITE_CR, 0, cr0);
     vm_guest_result(vm, 0, OP_WRITE_CR, 4, cr4);
 
-    control_cr(vm, 0, 0);
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 0);
+    vm_watch_cr(vm, 0, 4);
     g_assert_cmphex(read_cr(vm, 0, 0), ==, cr0);
     g_assert_cmphex(read_cr(vm, 0, 4), ==, cr4);
     expect_cr_reported(vm, 0, 0, cr0, cr0 ^ CR0_WP);
     expect_cr_reported(vm, 0, 4, cr4, cr4 ^ CR4_DE);
 
-    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    vm_control_events(vm, 0, 0);
     g_assert_cmphex(read_cr(vm, 0, 0), ==, cr0 ^ CR0_WP);
     g_assert_cmphex(read_cr(vm, 0, 4), ==, cr4 ^ CR4_DE);
 }
@@ -270,12 +259,12 @@ static void test_cr_watching_changes_nothing(TestVM *vm)
 static void test_cr_per_vcpu(TestVM *vm)
 {
     vm_guest_start_vcpu(vm, 1);
-    control_cr(vm, 1, 3);
+    vm_watch_cr(vm, 1, 3);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
     expect_cr_reported(vm, 1, 3, GUEST_PML4_A, GUEST_PML4_B);
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_B, GUEST_PML4_A);
-    g_assert_cmpint(tool_control_events(vm->tool, 1, 0), ==, 0);
+    vm_control_events(vm, 1, 0);
     expect_no_cr_event(vm, 1, 3, GUEST_PML4_A);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
 }
@@ -304,8 +293,7 @@ static void test_before_start(TestVM *vm)
         g_assert_cmpint(tool_control_cr(vm->tool, 1, cr, true), ==, 0);
     }
     g_assert_cmpint(tool_control_msr(vm->tool, 1, MSR_EFER, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 1, KVMI_EVENT_CR_FLAG |
-                                        KVMI_EVENT_MSR_FLAG), ==, 0);
+    vm_control_events(vm, 1, KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG);
     vm_guest_begin(vm, 0, OP_START_VCPU, 1, 0);
     for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
         g_autofree ToolEvent *event = NULL;
@@ -321,7 +309,7 @@ static void test_before_start(TestVM *vm)
         g_assert_cmpuint(event->common.mode, ==, steps[i].mode);
         tool_continue(vm->tool, event);
     }
-    g_assert_cmpint(tool_control_events(vm->tool, 1, 0), ==, 0);
+    vm_control_events(vm, 1, 0);
 }
 
 /* ET is always 1: it makes no difference. */
@@ -330,7 +318,7 @@ static void test_cr0_et(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr0 = read_cr(vm, 0, 0);
 
-    control_cr(vm, 0, 0);
+    vm_watch_cr(vm, 0, 0);
     expect_no_cr_event(vm, 0, 0, cr0 & ~CR0_ET);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 0, (cr0 & ~CR0_ET) ^ CR0_AM);
     event = expect_cr_event(vm, 0, 0, cr0, cr0 ^ CR0_AM);
@@ -344,7 +332,7 @@ static void test_cr_lmsw(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr0 = read_cr(vm, 0, 0);
 
-    control_cr(vm, 0, 0);
+    vm_watch_cr(vm, 0, 0);
     vm_guest_begin(vm, 0, OP_LMSW, (cr0 & 0xf) | CR0_TS, 0);
     event = expect_cr_event(vm, 0, 0, cr0, cr0 | CR0_TS);
     expect_before_insn(vm, 0, event);
@@ -363,7 +351,7 @@ static void test_cr_clts(TestVM *vm)
     uint64_t cr0 = read_cr(vm, 0, 0);
 
     vm_guest_result(vm, 0, OP_WRITE_CR, 0, cr0 | CR0_TS);
-    control_cr(vm, 0, 0);
+    vm_watch_cr(vm, 0, 0);
     g_assert_cmphex(vm_guest_result(vm, 0, OP_CLTS, 0, 0), ==, cr0);
     tool_expect_no_event(vm->tool);
 }
@@ -373,7 +361,7 @@ static void test_cr_new_value(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr4 = read_cr(vm, 0, 4);
 
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 4);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
     event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
     tool_continue_with(vm->tool, event, cr4 | CR4_TSD);
@@ -387,7 +375,7 @@ static void test_cr_old_value(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     tool_continue_with(vm->tool, event, GUEST_PML4_A);
@@ -403,7 +391,7 @@ static void expect_new_cr_refused(TestVM *vm, uint64_t bits)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr4 = read_cr(vm, 0, 4);
 
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 4);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
     event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
     tool_continue_with(vm->tool, event, cr4 | bits);
@@ -428,7 +416,7 @@ static void expect_own_cr_refused(TestVM *vm, uint64_t bits)
 {
     uint64_t cr4 = read_cr(vm, 0, 4);
 
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 4);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | bits);
     vm_guest_expect_exception(vm, 0, EXCEPTION_GP);
     tool_expect_no_event(vm->tool);
@@ -456,7 +444,7 @@ static void test_cr3_no_flush(TestVM *vm)
         return;
     }
     vm_guest_result(vm, 0, OP_WRITE_CR, 4, read_cr(vm, 0, 4) | CR4_PCIDE);
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B | CR3_NO_FLUSH);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     tool_continue(vm->tool, event);
@@ -518,15 +506,12 @@ static void test_msr_same_value(TestVM *vm)
 
 static void test_msr_half_enabled(TestVM *vm)
 {
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_MSR_FLAG);
     expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
     expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_B);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_MSR_FLAG);
     expect_msr_reported(vm, 0, MSR_LSTAR, LSTAR_B, LSTAR_A);
 }
 
@@ -565,6 +550,23 @@ static void test_msr_read(TestVM *vm)
     control_msr(vm, 0, MSR_LSTAR);
     g_assert_cmphex(read_msr(vm, 0, MSR_LSTAR), ==, 0);
     tool_expect_no_event(vm->tool);
+}
+
+/* What changes an MSR's value and is no WRMSR */
+static void test_msr_swapgs(TestVM *vm)
+{
+    static const uint8_t code[] = { 0x0f, 0x01, 0xf8, 0xc3 };
+
+    qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
+    g_assert_cmpint(vm_guest_do(vm, 0, OP_WRMSR, MSR_KERNEL_GS_BASE, LSTAR_A),
+                    ==, GUEST_OK);
+    control_msr(vm, 0, MSR_KERNEL_GS_BASE);
+    g_assert_cmpint(vm_guest_do(vm, 0, OP_CALL, GUEST_SCRATCH, 0), ==,
+                    GUEST_OK);
+    tool_expect_no_event(vm->tool);
+    g_assert_cmphex(read_msr(vm, 0, MSR_KERNEL_GS_BASE), ==, 0);
+    /* what WRMSR stores differs from what is there now */
+    expect_msr_reported(vm, 0, MSR_KERNEL_GS_BASE, 0, LSTAR_B);
 }
 
 static void test_msr_new_value(TestVM *vm)
@@ -665,8 +667,7 @@ static void test_cr_and_msr(TestVM *vm)
 {
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
     g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG |
-                                        KVMI_EVENT_MSR_FLAG), ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     expect_msr_reported(vm, 0, MSR_LSTAR, 0, LSTAR_A);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_B, GUEST_PML4_A);
@@ -689,7 +690,7 @@ static void test_many(TestVM *vm)
     qtest_memwrite(vm->qts, GUEST_SCRATCH, cr3_loop, sizeof(cr3_loop));
     vm_guest_begin(vm, 0, OP_CALL_LOOP, GUEST_SCRATCH, 0);
     vm_guest_wait_counting(vm, 0);
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     for (int i = 0; i < 500; i++) {
         g_autofree ToolEvent *event = tool_expect_event(vm->tool, 0,
                                                         KVMI_EVENT_CR);
@@ -723,7 +724,7 @@ static void test_many_both(TestVM *vm)
     qtest_memwrite(vm->qts, GUEST_SCRATCH, cr3_loop, sizeof(cr3_loop));
     for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
         vm_guest_begin(vm, vcpu, OP_CALL_LOOP, GUEST_SCRATCH, 0);
-        control_cr(vm, vcpu, 3);
+        vm_watch_cr(vm, vcpu, 3);
     }
     while (count[0] < 250 || count[1] < 250) {
         g_autofree ToolEvent *event = tool_receive_event(vm->tool);
@@ -753,7 +754,7 @@ static void test_commands_while_waiting(TestVM *vm)
     ToolRegisters registers;
     uint64_t data = 0x0123456789abcdef;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     for (int i = 0; i < 20; i++) {
@@ -781,7 +782,7 @@ static void test_control_while_waiting(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     control_msr(vm, 0, MSR_LSTAR);
@@ -800,7 +801,7 @@ static void test_code_patched(TestVM *vm)
     g_autofree ToolEvent *second = NULL;
 
     qtest_memwrite(vm->qts, GUEST_SCRATCH, cr3_loop, sizeof(cr3_loop));
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     first = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     g_assert_cmpint(tool_write_physical(vm->tool, GUEST_SCRATCH + 5, 3, nops),
@@ -825,7 +826,7 @@ static void test_both_wait(TestVM *vm)
     ToolEvent *events[VM_VCPUS];
 
     vm_guest_start_vcpu(vm, 1);
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     control_msr(vm, 1, MSR_LSTAR);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     events[0] = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
@@ -847,7 +848,7 @@ static void test_other_vcpu_runs(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
 
     vm_guest_start_vcpu(vm, 1);
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     for (int i = 0; i < 20; i++) {
@@ -865,7 +866,7 @@ static void test_crash_cr(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t new_val = GUEST_PML4_B;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
@@ -894,7 +895,7 @@ static void test_crash_panic_none(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t new_val = GUEST_PML4_B;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH,
@@ -933,7 +934,7 @@ static void test_disconnect_cr(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     int64_t now;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     now = g_get_monotonic_time();
@@ -945,8 +946,7 @@ static void test_disconnect_cr(TestVM *vm)
     vm_guest_result(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_A);
     vm_rehook(vm);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_B);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     expect_no_cr_event(vm, 0, 3, GUEST_PML4_A);
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
     expect_cr_reported(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
@@ -968,8 +968,7 @@ static void test_disconnect_msr(TestVM *vm)
     vm_guest_result(vm, 0, OP_WRMSR, MSR_LSTAR, LSTAR_B);
     vm_rehook(vm);
     expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_A);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_MSR_FLAG);
     expect_no_msr_event(vm, 0, MSR_LSTAR, LSTAR_B);
     g_assert_cmpint(tool_control_msr(vm->tool, 0, MSR_LSTAR, true), ==, 0);
     expect_msr_reported(vm, 0, MSR_LSTAR, LSTAR_B, LSTAR_C);
@@ -982,7 +981,7 @@ static void test_disconnect_both_wait(TestVM *vm)
     int64_t now;
 
     vm_guest_start_vcpu(vm, 1);
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     control_msr(vm, 1, MSR_LSTAR);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     cr = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
@@ -1024,7 +1023,7 @@ static void test_disconnect_before_event(TestVM *vm)
     for (int round = 0; round < 10; round++) {
         uint64_t value = round % 2 ? GUEST_PML4_A : GUEST_PML4_B;
 
-        control_cr(vm, 0, 3);
+        vm_watch_cr(vm, 0, 3);
         vm_guest_begin(vm, 0, OP_WRITE_CR, 3, value);
         tool_close(vm->tool);
         g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
@@ -1040,7 +1039,7 @@ static void test_disconnect_by_mistake(TestVM *vm)
     struct kvmi_msg_hdr wrong = { .id = 1, .size = 0xffff };
     int64_t now;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     now = g_get_monotonic_time();
@@ -1060,16 +1059,12 @@ static void test_disconnect_undoes(TestVM *vm)
         g_assert_cmpint(tool_control_cr(vm->tool, vcpu, 4, true), ==, 0);
         g_assert_cmpint(tool_control_msr(vm->tool, vcpu, MSR_LSTAR, true),
                         ==, 0);
-        g_assert_cmpint(tool_control_events(vm->tool, vcpu,
-                                            KVMI_EVENT_CR_FLAG |
-                                            KVMI_EVENT_MSR_FLAG), ==, 0);
+        vm_control_events(vm, vcpu, KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG);
     }
     tool_close(vm->tool);
     vm_rehook(vm);
     for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
-        g_assert_cmpint(tool_control_events(vm->tool, vcpu,
-                                            KVMI_EVENT_CR_FLAG |
-                                            KVMI_EVENT_MSR_FLAG), ==, 0);
+        vm_control_events(vm, vcpu, KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG);
         expect_no_cr_event(vm, vcpu, 0, read_cr(vm, vcpu, 0) ^ CR0_AM);
         expect_no_cr_event(vm, vcpu, 3, GUEST_PML4_B);
         expect_no_cr_event(vm, vcpu, 4, read_cr(vm, vcpu, 4) ^ CR4_DE);
@@ -1083,7 +1078,7 @@ static void test_disconnect_half(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     int64_t now;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = expect_cr_event(vm, 0, 3, GUEST_PML4_A, GUEST_PML4_B);
     now = g_get_monotonic_time();
@@ -1099,7 +1094,7 @@ static void test_disconnect_unread(TestVM *vm)
     g_autoptr(GByteArray) rest = g_byte_array_new();
     int64_t now;
 
-    control_cr(vm, 0, 3);
+    vm_watch_cr(vm, 0, 3);
     tool_flood(vm->tool, KVMI_READ_PHYSICAL, &read, sizeof(read), rest);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     vm_guest_wait_started(vm, 0);
@@ -1152,7 +1147,7 @@ static void test_disconnect_answered(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr4 = read_cr(vm, 0, 4);
 
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 4);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
     event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
     tool_continue_with(vm->tool, event, cr4);
@@ -1167,7 +1162,7 @@ static void test_pause_behind_event(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr4 = read_cr(vm, 0, 4);
 
-    control_cr(vm, 0, 4);
+    vm_watch_cr(vm, 0, 4);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 | CR4_DE);
     event = expect_cr_event(vm, 0, 4, cr4, cr4 | CR4_DE);
     tool_pause_all(vm->tool);
@@ -1221,6 +1216,7 @@ static const TestCase cases[] = {
     { "msr/disabled-again", test_msr_disabled_again, NEEDS_RUNNING_GUEST },
     { "msr/per-vcpu", test_msr_per_vcpu, NEEDS_RUNNING_GUEST },
     { "msr/read", test_msr_read, NEEDS_RUNNING_GUEST },
+    { "msr/swapgs", test_msr_swapgs, NEEDS_RUNNING_GUEST },
     { "msr/new-value", test_msr_new_value, NEEDS_RUNNING_GUEST },
     { "msr/operands-kept", test_msr_operands_kept, NEEDS_RUNNING_GUEST },
     { "msr/new-value-refused", test_msr_new_value_refused,

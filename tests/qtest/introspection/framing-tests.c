@@ -614,21 +614,10 @@ static ToolEvent *pause_vcpu0(TestVM *vm)
     return kept;
 }
 
-static void send_reply(TestVM *vm, uint32_t seq, uint32_t event,
-                       uint32_t action, size_t size)
-{
-    uint8_t payload[64] = { 0 };
-    struct kvmi_event_reply reply = { .action = action, .event = event };
-    g_autoptr(GByteArray) out = g_byte_array_new();
-
-    memcpy(payload, &reply, sizeof(reply));
-    tool_append(out, KVMI_EVENT_REPLY, seq, payload, size);
-    tool_send_bytes(vm->tool, out->data, out->len);
-}
-
 static void test_reply_to_nothing(TestVM *vm)
 {
-    send_reply(vm, 0, KVMI_EVENT_PAUSE_VCPU, KVMI_EVENT_ACTION_CONTINUE, 8);
+    tool_reply_raw(vm->tool, 0, KVMI_EVENT_PAUSE_VCPU,
+                   KVMI_EVENT_ACTION_CONTINUE, 8);
     vm_expect_close_and_rehook(vm);
 }
 
@@ -636,8 +625,8 @@ static void test_reply_unknown_seq(TestVM *vm)
 {
     g_autofree ToolEvent *event = pause_vcpu0(vm);
 
-    send_reply(vm, event->seq + 1000, KVMI_EVENT_PAUSE_VCPU,
-               KVMI_EVENT_ACTION_CONTINUE, 8);
+    tool_reply_raw(vm->tool, event->seq + 1000, KVMI_EVENT_PAUSE_VCPU,
+                   KVMI_EVENT_ACTION_CONTINUE, 8);
     vm_expect_close_and_rehook(vm);
 }
 
@@ -661,7 +650,8 @@ static void test_reply_wrong_event(TestVM *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autofree ToolEvent *event = pause_vcpu0(vm);
 
-        send_reply(vm, event->seq, wrong[i], KVMI_EVENT_ACTION_CONTINUE, 8);
+        tool_reply_raw(vm->tool, event->seq, wrong[i],
+                       KVMI_EVENT_ACTION_CONTINUE, 8);
         vm_expect_close_and_rehook(vm);
     }
 }
@@ -673,8 +663,8 @@ static void test_reply_wrong_size(TestVM *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autofree ToolEvent *event = pause_vcpu0(vm);
 
-        send_reply(vm, event->seq, KVMI_EVENT_PAUSE_VCPU,
-                   KVMI_EVENT_ACTION_CONTINUE, wrong[i]);
+        tool_reply_raw(vm->tool, event->seq, KVMI_EVENT_PAUSE_VCPU,
+                       KVMI_EVENT_ACTION_CONTINUE, wrong[i]);
         vm_expect_close_and_rehook(vm);
     }
 }
@@ -688,7 +678,8 @@ static void test_reply_wrong_action(TestVM *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autofree ToolEvent *event = pause_vcpu0(vm);
 
-        send_reply(vm, event->seq, KVMI_EVENT_PAUSE_VCPU, wrong[i], 8);
+        tool_reply_raw(vm->tool, event->seq, KVMI_EVENT_PAUSE_VCPU, wrong[i],
+                       8);
         vm_expect_close_and_rehook(vm);
     }
 }
@@ -721,9 +712,7 @@ static void test_reply_to_write(TestVM *vm)
         g_assert_cmpint(tool_control_cr(vm->tool, 0, 4, true), ==, 0);
         g_assert_cmpint(tool_control_msr(vm->tool, 0, 0xc0000082, true),
                         ==, 0);
-        g_assert_cmpint(tool_control_events(vm->tool, 0,
-                                            KVMI_EVENT_CR_FLAG |
-                                            KVMI_EVENT_MSR_FLAG), ==, 0);
+        vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_MSR_FLAG);
         if (is_cr) {
             /* a debugging-extensions bit more or less */
             value = vm_guest_result(vm, 0, OP_READ_CR, 4, 0) ^ 8;
@@ -733,8 +722,8 @@ static void test_reply_to_write(TestVM *vm)
             vm_guest_begin(vm, 0, OP_WRMSR, 0xc0000082, value);
         }
         event = tool_expect_event(vm->tool, 0, wrong[i].event);
-        send_reply(vm, event->seq, wrong[i].event, wrong[i].action,
-                   wrong[i].size);
+        tool_reply_raw(vm->tool, event->seq, wrong[i].event, wrong[i].action,
+                       wrong[i].size);
         tool_expect_eof(vm->tool);
 
         /* the guest has its own value, as if nobody had been there */

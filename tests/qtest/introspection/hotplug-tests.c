@@ -91,16 +91,14 @@ static void test_first_instruction(TestVM *vm)
     g_autofree ToolEvent *cr = NULL;
 
     /* and what the tool watches then holds for the first one already */
-    g_assert_cmpint(tool_control_cr(vm->tool, NEW, 0, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, NEW, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, NEW, 0);
     g_assert_cmpint(vm_guest_do(vm, 0, OP_START_VCPU, NEW, 0), ==, GUEST_OK);
     tool_expect_silence(vm->tool);
     g_assert_false(vm_guest_is_up(vm, NEW));
     tool_continue(vm->tool, event);
     cr = tool_expect_event(vm->tool, NEW, KVMI_EVENT_CR);
     g_assert_cmpuint(cr->common.mode, ==, 2);
-    g_assert_cmpint(tool_control_events(vm->tool, NEW, 0), ==, 0);
+    vm_control_events(vm, NEW, 0);
     tool_continue(vm->tool, cr);
     vm_guest_wait_up(vm, NEW);
 }
@@ -166,7 +164,7 @@ static void test_retry(TestVM *vm)
 {
     g_autofree ToolEvent *event = plug_in(vm);
 
-    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    tool_retry(vm->tool, event);
     vm_expect_close_and_rehook(vm);
 }
 
@@ -221,9 +219,7 @@ static void test_unplug(TestVM *vm)
         event = expect_created(vm);
         tool_continue(vm->tool, event);
         if (vm->engine->runs) {
-            g_assert_cmpint(tool_control_events(vm->tool, NEW,
-                                                KVMI_EVENT_DESCRIPTOR_FLAG),
-                            ==, 0);
+            vm_control_events(vm, NEW, KVMI_EVENT_DESCRIPTOR_FLAG);
         }
         unplug(vm);
         expect_no_vcpu(vm);
@@ -258,9 +254,7 @@ static void test_unplug_waiting_cr(TestVM *vm)
 
     plug(vm);
     vm_guest_start_vcpu(vm, NEW);
-    g_assert_cmpint(tool_control_cr(vm->tool, NEW, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, NEW, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, NEW, 3);
     vm_guest_begin(vm, NEW, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, NEW, KVMI_EVENT_CR);
     unplug(vm);
@@ -275,7 +269,7 @@ static void test_unplug_wrong_reply(TestVM *vm)
     g_autofree ToolEvent *event = plug_in(vm);
 
     unplug(vm);
-    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    tool_retry(vm->tool, event);
     vm_expect_close_and_rehook(vm);
 }
 

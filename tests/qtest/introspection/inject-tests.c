@@ -49,16 +49,6 @@ static void inject_vector(TestVM *vm, unsigned vector)
     g_assert_cmpint(inject(vm, exception(vector)), ==, 0);
 }
 
-static void control(TestVM *vm, uint32_t events)
-{
-    g_assert_cmpint(tool_control_events(vm->tool, 0, events), ==, 0);
-}
-
-static void retry(TestVM *vm, const ToolEvent *event)
-{
-    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
-}
-
 /* vCPU 0's operation ended with exactly this exception. */
 static void expect_delivered_anywhere(TestVM *vm, unsigned vector)
 {
@@ -213,11 +203,11 @@ static void test_retry(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     vm_guest_begin(vm, 0, OP_INT3, 0, 0);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
     inject_vector(vm, EXCEPTION_PF);
-    retry(vm, event);
+    tool_retry(vm->tool, event);
     expect_delivered(vm, EXCEPTION_PF, event->common.regs.rip);
 }
 
@@ -228,7 +218,7 @@ static void test_continue(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
 
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 4, true), ==, 0);
-    control(vm, KVMI_EVENT_CR_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_TRAP_FLAG);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 ^ CR4_DE);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     inject_vector(vm, EXCEPTION_GP);
@@ -244,7 +234,7 @@ static void test_moved(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     struct kvm_regs regs;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     vm_guest_begin(vm, 0, OP_INT3, 0, 0);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
     regs = event->common.regs;
@@ -260,7 +250,7 @@ static void test_modes(TestVM *vm)
 {
     static const uint8_t int3[] = { 0xcc };
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     for (unsigned mode = 0; mode <= GUEST_MODE_REAL; mode++) {
         g_autofree ToolEvent *event = NULL;
 
@@ -268,11 +258,9 @@ static void test_modes(TestVM *vm)
         vm_guest_begin_code(vm, 0, mode, int3, sizeof(int3));
         event = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
         inject_vector(vm, EXCEPTION_GP);
-        retry(vm, event);
-        g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
-        g_assert_cmphex(vm_guest_get(vm, 0, vector), ==, EXCEPTION_GP);
-        g_assert_cmphex(vm_guest_get(vm, 0, rip), ==,
-                        vm_guest_code_rip(mode));
+        tool_retry(vm->tool, event);
+        vm_guest_expect_exception_at(vm, 0, EXCEPTION_GP,
+                                     vm_guest_code_rip(mode));
         g_assert_cmphex(vm_guest_get(vm, 0, error_code), ==,
                         mode == GUEST_MODE_REAL ? 0 : ERROR_CODE);
         tool_expect_no_event(vm->tool);
@@ -400,7 +388,7 @@ static void expect_instead(TestVM *vm, unsigned vector, unsigned instead)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_TRAP_FLAG);
     vm_guest_begin(vm, 0, OP_COUNT, 0, 0);
     vm_guest_wait_started(vm, 0);
     vm_guest_wait_counting(vm, 0);
@@ -408,9 +396,7 @@ static void expect_instead(TestVM *vm, unsigned vector, unsigned instead)
     remove_gate(vm, event, vector);
     inject_vector(vm, vector);
     tool_continue(vm->tool, event);
-    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
-    g_assert_cmphex(vm_guest_get(vm, 0, vector), ==, instead);
-    g_assert_cmphex(vm_guest_get(vm, 0, rip), ==, event->common.regs.rip);
+    vm_guest_expect_exception_at(vm, 0, instead, event->common.regs.rip);
     if (instead == EXCEPTION_DF) {
         g_assert_cmphex(vm_guest_get(vm, 0, error_code), ==, 0);
     }
@@ -500,7 +486,7 @@ static void test_lost_breakpoint(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     g_autofree ToolEvent *trap = NULL;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     event = lose_to_breakpoint(vm);
     trap = expect_trap(vm, EXCEPTION_BP, TYPE_SOFTWARE_EXCEPTION, 0, 0);
     expect_at_handler(vm, trap, EXCEPTION_BP);
@@ -512,7 +498,7 @@ static void test_lost_off(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     event = lose_to_breakpoint(vm);
     expect_only(vm, EXCEPTION_BP);
     /* and it is over: another one can be injected */
@@ -530,7 +516,7 @@ static void test_lost_refused(TestVM *vm)
     g_autofree ToolEvent *trap = NULL;
 
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 4, true), ==, 0);
-    control(vm, KVMI_EVENT_CR_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_TRAP_FLAG);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 4, cr4 ^ CR4_DE);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     inject_vector(vm, EXCEPTION_UD);
@@ -554,7 +540,7 @@ static void test_lost_page_fault(TestVM *vm)
 
     qtest_writeq(vm->qts, GUEST_PT + 2 * 8, 0);
     qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
-    control(vm, KVMI_EVENT_DESCRIPTOR_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG | KVMI_EVENT_TRAP_FLAG);
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_DESCRIPTOR);
     inject_vector(vm, EXCEPTION_GP);
@@ -578,7 +564,7 @@ static void test_before_interrupt(TestVM *vm)
 
     vm_guest_start_vcpu(vm, 1);
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    control(vm, KVMI_EVENT_CR_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG | KVMI_EVENT_TRAP_FLAG);
     qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
@@ -598,7 +584,7 @@ static void test_trap_crash(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     g_autofree ToolEvent *trap = NULL;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     event = lose_to_breakpoint(vm);
     trap = expect_trap(vm, EXCEPTION_BP, TYPE_SOFTWARE_EXCEPTION, 0, 0);
     tool_reply(vm->tool, trap, KVMI_EVENT_ACTION_CRASH, NULL, 0);
@@ -611,10 +597,10 @@ static void test_trap_retry(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     g_autofree ToolEvent *trap = NULL;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     event = lose_to_breakpoint(vm);
     trap = expect_trap(vm, EXCEPTION_BP, TYPE_SOFTWARE_EXCEPTION, 0, 0);
-    retry(vm, trap);
+    tool_retry(vm->tool, trap);
     vm_expect_close_and_rehook(vm);
     expect_only(vm, EXCEPTION_BP);
 }
@@ -624,7 +610,7 @@ static void test_trap_disconnect(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     g_autofree ToolEvent *trap = NULL;
 
-    control(vm, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_TRAP_FLAG);
     event = lose_to_breakpoint(vm);
     trap = expect_trap(vm, EXCEPTION_BP, TYPE_SOFTWARE_EXCEPTION, 0, 0);
     tool_close(vm->tool);
@@ -638,7 +624,7 @@ static void test_disconnect(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
 
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    control(vm, KVMI_EVENT_CR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     inject_vector(vm, EXCEPTION_GP);

@@ -18,11 +18,6 @@
 #define HYPERCALL               34
 #define GUEST_REQUEST           24
 
-static void control(TestVM *vm, unsigned vcpu, uint32_t events)
-{
-    g_assert_cmpint(tool_control_events(vm->tool, vcpu, events), ==, 0);
-}
-
 static void expect_ok(TestVM *vm)
 {
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
@@ -31,9 +26,7 @@ static void expect_ok(TestVM *vm)
 
 static void expect_exception(TestVM *vm, unsigned vector, uint64_t rip)
 {
-    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
-    g_assert_cmphex(vm_guest_get(vm, 0, vector), ==, vector);
-    g_assert_cmphex(vm_guest_get(vm, 0, rip), ==, rip);
+    vm_guest_expect_exception_at(vm, 0, vector, rip);
     tool_expect_no_event(vm->tool);
 }
 
@@ -123,7 +116,7 @@ static void check_call(TestVM *vm, unsigned mode, const Call *call)
 
 static void test_hypercall(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
     for_all_calls(vm, check_call);
 }
 
@@ -174,7 +167,7 @@ static void test_hypercall_other(TestVM *vm)
         { HYPERCALL, GUEST_REQUEST, 1 },
     };
 
-    control(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
     for (size_t i = 0; i < G_N_ELEMENTS(other); i++) {
         for (unsigned mode = 0; mode <= GUEST_MODE_REAL; mode++) {
             for (unsigned amd = 0; amd < 2; amd++) {
@@ -199,7 +192,7 @@ static void test_hypercall_registers(TestVM *vm)
     struct kvm_regs regs;
 
     call_append(&call, show_rdi, sizeof(show_rdi));
-    control(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
     begin_call(vm, GUEST_MODE_USER64, &call);
     event = expect_call(vm, GUEST_MODE_USER64, &call);
     regs = event->common.regs;
@@ -217,7 +210,7 @@ static void test_hypercall_crash(TestVM *vm)
                           0);
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
     begin_call(vm, GUEST_MODE_USER64, &call);
     event = expect_call(vm, GUEST_MODE_USER64, &call);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH, NULL, 0);
@@ -231,7 +224,7 @@ static void test_hypercall_disconnect(TestVM *vm)
                           0);
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
     begin_call(vm, GUEST_MODE_USER64, &call);
     event = expect_call(vm, GUEST_MODE_USER64, &call);
     tool_close(vm->tool);
@@ -248,10 +241,10 @@ static void test_hypercall_retry(TestVM *vm)
                           0);
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_HYPERCALL_FLAG);
     begin_call(vm, GUEST_MODE_USER64, &call);
     event = expect_call(vm, GUEST_MODE_USER64, &call);
-    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    tool_retry(vm->tool, event);
     vm_expect_close_and_rehook(vm);
     g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
 }
@@ -415,7 +408,7 @@ static void check_access(TestVM *vm, const Access *access, bool in_register)
 
 static void test_descriptor(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     for_all_accesses(vm, check_access);
 }
 
@@ -436,7 +429,7 @@ static void check_access_moved(TestVM *vm, const Access *access,
     regs.rax = 0x5555;
     qtest_writeq(vm->qts, MEMORY, 0x5555);
     g_assert_cmpint(tool_set_registers(vm->tool, 0, &regs), ==, 0);
-    tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    tool_retry(vm->tool, event);
     expect_ok(vm);
     g_assert_cmpint(tool_get_registers(vm->tool, 0, NULL, 0, &after), ==, 0);
     g_assert_cmpmem(&before.common.sregs, sizeof(before.common.sregs),
@@ -447,7 +440,7 @@ static void check_access_moved(TestVM *vm, const Access *access,
 
 static void test_descriptor_moved(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     for_all_accesses(vm, check_access_moved);
 }
 
@@ -460,7 +453,7 @@ static void check_access_retry(TestVM *vm, const Access *access,
 
     begin_access(vm, access, in_register);
     first = expect_access(vm, access, GUEST_SCRATCH + 5);
-    tool_reply(vm->tool, first, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    tool_retry(vm->tool, first);
     second = expect_access(vm, access, GUEST_SCRATCH + 5);
     g_assert_cmpuint(first->seq, !=, second->seq);
     tool_continue(vm->tool, second);
@@ -469,7 +462,7 @@ static void check_access_retry(TestVM *vm, const Access *access,
 
 static void test_descriptor_retry(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     for_all_accesses(vm, check_access_retry);
 }
 
@@ -484,13 +477,13 @@ static void check_access_off(TestVM *vm, const Access *access,
 static void test_descriptor_off(TestVM *vm)
 {
     for_all_accesses(vm, check_access_off);
-    control(vm, 1, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 1, KVMI_EVENT_DESCRIPTOR_FLAG);
     for_all_accesses(vm, check_access_off);
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     for_all_accesses(vm, check_access);
-    control(vm, 1, 0);
+    vm_control_events(vm, 1, 0);
     for_all_accesses(vm, check_access);
-    control(vm, 0, 0);
+    vm_control_events(vm, 0, 0);
     for_all_accesses(vm, check_access_off);
 }
 
@@ -510,14 +503,14 @@ static void test_descriptor_running(TestVM *vm)
     for (int round = 0; round < 10; round++) {
         for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
             vm_guest_wait_counting(vm, vcpu);
-            control(vm, vcpu, KVMI_EVENT_DESCRIPTOR_FLAG);
+            vm_control_events(vm, vcpu, KVMI_EVENT_DESCRIPTOR_FLAG);
             for (int i = 0; i < 5; i++) {
                 g_autofree ToolEvent *event =
                     tool_expect_event(vm->tool, vcpu, KVMI_EVENT_DESCRIPTOR);
 
                 g_assert_cmphex(event->common.regs.rip, ==, GUEST_SCRATCH);
                 if (i == 4) {
-                    control(vm, vcpu, 0);
+                    vm_control_events(vm, vcpu, 0);
                 }
                 tool_continue(vm->tool, event);
             }
@@ -536,7 +529,7 @@ static void test_descriptor_modes(TestVM *vm)
         GUEST_MODE_COMPAT32, GUEST_MODE_PROT32, GUEST_MODE_PAGED32,
     };
 
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     for (size_t m = 0; m < G_N_ELEMENTS(modes); m++) {
         for (size_t i = 0; i < G_N_ELEMENTS(accesses); i++) {
             const Access *access = &accesses[i];
@@ -563,7 +556,7 @@ static void test_descriptor_modes(TestVM *vm)
             regs = event->common.regs;
             regs.rip += size;
             g_assert_cmpint(tool_set_registers(vm->tool, 0, &regs), ==, 0);
-            tool_reply(vm->tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+            tool_retry(vm->tool, event);
             while (!vm_guest_is_done(vm, 0)) {
                 g_autofree ToolEvent *own = NULL;
 
@@ -582,7 +575,7 @@ static void test_descriptor_modes(TestVM *vm)
 /* What the processor refuses for the privilege level raises no event. */
 static void test_descriptor_refused(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     for (size_t i = 0; i < G_N_ELEMENTS(accesses); i++) {
         const Access *access = &accesses[i];
         uint8_t code[16];
@@ -607,7 +600,7 @@ static void test_descriptor_refused(TestVM *vm)
 /* The operand cannot be read or written: after the event, as in hardware. */
 static void test_descriptor_fault(TestVM *vm)
 {
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     qtest_writeq(vm->qts, GUEST_PT + 2 * 8, 0);
     for (size_t i = 0; i < G_N_ELEMENTS(accesses); i++) {
         const Access *access = &accesses[i];
@@ -629,7 +622,7 @@ static void test_descriptor_crash(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     begin_access(vm, &accesses[3], false);
     event = expect_access(vm, &accesses[3], GUEST_SCRATCH + 5);
     tool_reply(vm->tool, event, KVMI_EVENT_ACTION_CRASH, NULL, 0);
@@ -642,7 +635,7 @@ static void test_descriptor_disconnect(TestVM *vm)
     const Access *access = &accesses[1];
     g_autofree ToolEvent *event = NULL;
 
-    control(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_DESCRIPTOR_FLAG);
     begin_access(vm, access, false);
     event = expect_access(vm, access, GUEST_SCRATCH + 5);
     tool_close(vm->tool);
@@ -702,12 +695,6 @@ static void begin_switch(TestVM *vm, const uint8_t *code, size_t size,
     vm_guest_begin_code(vm, 0, GUEST_MODE_PAGED32, code, size);
 }
 
-static void control_cr(TestVM *vm, uint32_t cr)
-{
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, cr, true), ==, 0);
-    control(vm, 0, KVMI_EVENT_CR_FLAG);
-}
-
 static void expect_cr(const ToolEvent *event, uint16_t cr, uint64_t rip,
                       uint64_t old, uint64_t new)
 {
@@ -721,7 +708,7 @@ static void test_task_switch_cr3(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control_cr(vm, 3);
+    vm_watch_cr(vm, 0, 3);
     begin_switch(vm, jump_to_task, sizeof(jump_to_task),
                  show_cr3, sizeof(show_cr3));
     event = next_in_code(vm);
@@ -736,7 +723,7 @@ static void test_task_switch_new_value(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    control_cr(vm, 3);
+    vm_watch_cr(vm, 0, 3);
     begin_switch(vm, jump_to_task, sizeof(jump_to_task),
                  show_cr3, sizeof(show_cr3));
     event = next_in_code(vm);
@@ -752,7 +739,7 @@ static void test_task_switch_cr0(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t cr0;
 
-    control_cr(vm, 0);
+    vm_watch_cr(vm, 0, 0);
     begin_switch(vm, jump_to_task, sizeof(jump_to_task),
                  show_cr0, sizeof(show_cr0));
     event = next_in_code(vm);
@@ -771,8 +758,8 @@ static void test_task_switch_both(TestVM *vm)
     g_autofree ToolEvent *second = NULL;
     uint64_t cr0;
 
-    control_cr(vm, 0);
-    control_cr(vm, 3);
+    vm_watch_cr(vm, 0, 0);
+    vm_watch_cr(vm, 0, 3);
     begin_switch(vm, jump_to_task, sizeof(jump_to_task),
                  show_cr3, sizeof(show_cr3));
     first = next_in_code(vm);
@@ -794,7 +781,7 @@ static void test_task_switch_call(TestVM *vm)
     g_autofree ToolEvent *there = NULL;
     g_autofree ToolEvent *back = NULL;
 
-    control_cr(vm, 3);
+    vm_watch_cr(vm, 0, 3);
     begin_switch(vm, call_task, sizeof(call_task), iret, sizeof(iret));
     there = next_in_code(vm);
     expect_cr(there, 3, GUEST_SCRATCH, GUEST_PD32_A, GUEST_PD32_B);
@@ -822,11 +809,11 @@ static void test_task_gate(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
 
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     begin_switch(vm, int3, sizeof(int3), show_cr3, sizeof(show_cr3));
     breakpoint = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
     make_task_gate(vm, breakpoint->common.sregs.idt.base, 3);
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_CR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG | KVMI_EVENT_CR_FLAG);
     tool_continue(vm->tool, breakpoint);
     event = next_in_code(vm);
     expect_cr(event, 3, GUEST_SCRATCH, GUEST_PD32_A, GUEST_PD32_B);
@@ -848,15 +835,15 @@ static void test_task_gate_interrupt(TestVM *vm, bool disconnect)
 
     vm_guest_start_vcpu(vm, 1);
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    control(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_BREAKPOINT_FLAG);
     begin_switch(vm, code, sizeof(code), show_cr3, sizeof(show_cr3));
     breakpoint = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
     make_task_gate(vm, breakpoint->common.sregs.idt.base, vector);
-    control(vm, 0, KVMI_EVENT_CR_FLAG);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     regs = breakpoint->common.regs;
     regs.rip++;
     g_assert_cmpint(tool_set_registers(vm->tool, 0, &regs), ==, 0);
-    tool_reply(vm->tool, breakpoint, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+    tool_retry(vm->tool, breakpoint);
     g_assert_cmpint(vm_guest_do(vm, 1, OP_SEND_IPI, 0, vector), ==, GUEST_OK);
     event = next_in_code(vm);
     expect_cr(event, 3, GUEST_SCRATCH + 2, GUEST_PD32_A, GUEST_PD32_B);

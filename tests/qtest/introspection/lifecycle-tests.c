@@ -234,9 +234,7 @@ static void test_stop_timeout_waiting(TestVM *vm)
     g_autofree ToolEvent *cr = NULL;
     g_autofree ToolEvent *event = NULL;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     place_mark(vm);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     cr = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);

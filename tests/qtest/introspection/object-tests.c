@@ -571,9 +571,7 @@ static void test_object_del(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     QDict *error;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     qtest_qmp_assert_success(vm->qts, "{'execute': 'object-del',"
@@ -623,9 +621,7 @@ static void test_frozen_tool(TestVM *vm)
     int64_t first = 0;
 
     vm_guest_start_vcpu(vm, 1);
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
 
@@ -654,9 +650,7 @@ static void test_monitor_while_waiting(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     g_autofree char *registers = NULL;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     /* these run something on the vCPU's thread */
@@ -677,9 +671,7 @@ static void test_stop_while_waiting(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     qtest_qmp_assert_success(vm->qts, "{'execute': 'stop'}");
@@ -740,9 +732,7 @@ static void test_reset_while_waiting(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     qtest_qmp_assert_success(vm->qts, "{'execute': 'stop'}");

@@ -34,8 +34,7 @@ void set_access(TestVM *vm, uint64_t gpa, uint8_t access)
 
 void enable_pf(TestVM *vm, unsigned vcpu)
 {
-    g_assert_cmpint(tool_control_events(vm->tool, vcpu, KVMI_EVENT_PF_FLAG),
-                    ==, 0);
+    vm_control_events(vm, vcpu, KVMI_EVENT_PF_FLAG);
 }
 
 static void append_load(GByteArray *code, uint8_t opcode, uint64_t value)

@@ -21,10 +21,8 @@
 
 static void expect_exception(TestVM *vm, uint64_t rip, unsigned vector)
 {
-    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_EXCEPTION);
-    g_assert_cmpuint(vm_guest_get(vm, 0, vector), ==, vector);
+    vm_guest_expect_exception_at(vm, 0, vector, rip);
     g_assert_cmpuint(vm_guest_get(vm, 0, exceptions), ==, 1);
-    g_assert_cmphex(vm_guest_get(vm, 0, rip), ==, rip);
 }
 
 /* Crossing into a page. */
@@ -657,8 +655,7 @@ static void test_with_cr(TestVM *vm)
     uint64_t rip;
 
     g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_PF_FLAG |
-                                        KVMI_EVENT_CR_FLAG), ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_PF_FLAG | KVMI_EVENT_CR_FLAG);
     set_access(vm, CODE, R | W);
     rip = begin_insn(vm, &mov);
     for (unsigned i = 0; i < 5; i++) {
@@ -683,8 +680,7 @@ static void test_with_descriptor(TestVM *vm)
     g_autofree ToolEvent *event = NULL;
     uint64_t rip;
 
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_PF_FLAG |
-                                        KVMI_EVENT_DESCRIPTOR_FLAG), ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_PF_FLAG | KVMI_EVENT_DESCRIPTOR_FLAG);
     set_access(vm, PAGE_A, R);
     rip = begin_insn(vm, &sgdt);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_DESCRIPTOR);
@@ -762,8 +758,7 @@ static void test_exception_int3(TestVM *vm)
     uint64_t rip;
 
     restrict_trap_stack(vm);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_PF_FLAG |
-                                        KVMI_EVENT_BREAKPOINT_FLAG), ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_PF_FLAG | KVMI_EVENT_BREAKPOINT_FLAG);
     rip = begin_insn(vm, &int3);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_BREAKPOINT);
     tool_continue(vm->tool, event);

@@ -720,6 +720,25 @@ void tool_continue(Tool *tool, const ToolEvent *event)
     }
 }
 
+void tool_retry(Tool *tool, const ToolEvent *event)
+{
+    tool_reply(tool, event, KVMI_EVENT_ACTION_RETRY, NULL, 0);
+}
+
+/* A reply of @size bytes in all, right or wrong. */
+void tool_reply_raw(Tool *tool, uint32_t seq, uint32_t event, uint32_t action,
+                    size_t size)
+{
+    struct kvmi_event_reply reply = { .action = action, .event = event };
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    uint8_t payload[64] = { };
+
+    g_assert_cmpuint(size, <=, sizeof(payload));
+    memcpy(payload, &reply, sizeof(reply));
+    tool_append(out, KVMI_EVENT_REPLY, seq, payload, size);
+    tool_send_bytes(tool, out->data, out->len);
+}
+
 void tool_continue_with(Tool *tool, const ToolEvent *event, uint64_t new_val)
 {
     tool_reply(tool, event, KVMI_EVENT_ACTION_CONTINUE,

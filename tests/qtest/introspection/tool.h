@@ -121,6 +121,9 @@ bool tool_event_waits(Tool *tool);
 void tool_reply(Tool *tool, const ToolEvent *event, uint32_t action,
                 const void *own, size_t size);
 void tool_continue(Tool *tool, const ToolEvent *event);
+void tool_retry(Tool *tool, const ToolEvent *event);
+void tool_reply_raw(Tool *tool, uint32_t seq, uint32_t event, uint32_t action,
+                    size_t size);
 void tool_continue_with(Tool *tool, const ToolEvent *event, uint64_t new_val);
 
 #endif /* TESTS_INTROSPECTION_TOOL_H */

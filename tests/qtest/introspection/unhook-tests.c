@@ -131,16 +131,14 @@ static void test_clean_up(TestVM *vm)
 
     g_assert_cmpint(tool_write_physical(vm->tool, GUEST_SCRATCH,
                                         sizeof(placed), &placed), ==, 0);
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     enable_unhook(vm);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     cr = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     ask(vm);
     event = expect_unhook_event(vm);
     tool_continue(vm->tool, cr);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, 0), ==, 0);
+    vm_control_events(vm, 0, 0);
     g_assert_cmpint(tool_write_physical(vm->tool, GUEST_SCRATCH,
                                         sizeof(original), &original), ==, 0);
     tool_continue(vm->tool, event);
@@ -196,9 +194,7 @@ static void test_force(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     enable_unhook(vm);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
@@ -374,19 +370,6 @@ static ToolEvent *asked(TestVM *vm)
     return expect_unhook_event(vm);
 }
 
-static void reply_raw(TestVM *vm, uint32_t seq, uint32_t event,
-                      uint32_t action, size_t size)
-{
-    struct kvmi_event_reply reply = { .action = action, .event = event };
-    g_autoptr(GByteArray) payload = g_byte_array_new();
-    g_autoptr(GByteArray) out = g_byte_array_new();
-
-    g_byte_array_append(payload, (uint8_t *)&reply, sizeof(reply));
-    g_byte_array_set_size(payload, size);
-    tool_append(out, KVMI_EVENT_REPLY, seq, payload->data, payload->len);
-    tool_send_bytes(vm->tool, out->data, out->len);
-}
-
 static void expect_closed(TestVM *vm)
 {
     tool_expect_eof(vm->tool);
@@ -410,8 +393,8 @@ static void test_wrong_replies(TestVM *vm)
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autofree ToolEvent *event = asked(vm);
 
-        reply_raw(vm, event->seq, wrong[i].event, wrong[i].action,
-                  wrong[i].size);
+        tool_reply_raw(vm->tool, event->seq, wrong[i].event, wrong[i].action,
+                       wrong[i].size);
         expect_closed(vm);
     }
 }
@@ -429,8 +412,8 @@ static void test_unknown_seq(TestVM *vm)
 {
     g_autofree ToolEvent *event = asked(vm);
 
-    reply_raw(vm, event->seq + 1, KVMI_EVENT_UNHOOK,
-              KVMI_EVENT_ACTION_CONTINUE, 8);
+    tool_reply_raw(vm->tool, event->seq + 1, KVMI_EVENT_UNHOOK,
+                   KVMI_EVENT_ACTION_CONTINUE, 8);
     expect_closed(vm);
 }
 

@@ -35,9 +35,7 @@
 /* An event in which vCPU 0 waits: before a write to CR3 of GUEST_PML4_B. */
 static ToolEvent *wait_in_event(TestVM *vm)
 {
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     return tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
 }
@@ -442,9 +440,7 @@ static void test_set_registers_rip_to_write(TestVM *vm)
     struct kvm_regs regs;
 
     qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_CALL, GUEST_SCRATCH, 0);
     first = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
     g_assert_cmphex(first->common.regs.rip, ==, GUEST_SCRATCH + 5);
@@ -728,12 +724,9 @@ static void test_control_events_disallowed(TestVM *vm)
     g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_MSR_FLAG |
                                         KVMI_EVENT_CR_FLAG),
                     ==, -KVM_EPERM);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_CR_FLAG);
     /* always on: nothing to disallow */
-    g_assert_cmpint(tool_control_events(vm->tool, 0,
-                                        KVMI_EVENT_PAUSE_VCPU_FLAG),
-                    ==, 0);
+    vm_control_events(vm, 0, KVMI_EVENT_PAUSE_VCPU_FLAG);
 }
 
 /* A wrong set changes nothing: what was on is on. */
@@ -741,9 +734,7 @@ static void test_control_events_unchanged(TestVM *vm)
 {
     g_autofree ToolEvent *event = NULL;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     g_assert_cmpint(tool_control_events(vm->tool, 0, 1u << 31),
                     ==, -KVM_EINVAL);
     g_assert_cmpint(tool_control_events(vm->tool, 0,

@@ -531,9 +531,7 @@ static void test_pause_all_after_event(TestVM *vm)
     ToolEvent *events[VM_VCPUS];
     ToolRegisters registers;
 
-    g_assert_cmpint(tool_control_cr(vm->tool, 0, 3, true), ==, 0);
-    g_assert_cmpint(tool_control_events(vm->tool, 0, KVMI_EVENT_CR_FLAG),
-                    ==, 0);
+    vm_watch_cr(vm, 0, 3);
     vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
     cr = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
 
@@ -566,9 +564,7 @@ static void test_pause_all_under_events(TestVM *vm)
     qtest_memwrite(vm->qts, GUEST_SCRATCH, code, sizeof(code));
     for (unsigned vcpu = 0; vcpu < VM_VCPUS; vcpu++) {
         vm_guest_begin(vm, vcpu, OP_CALL_LOOP, GUEST_SCRATCH, 0);
-        g_assert_cmpint(tool_control_cr(vm->tool, vcpu, 3, true), ==, 0);
-        g_assert_cmpint(tool_control_events(vm->tool, vcpu,
-                                            KVMI_EVENT_CR_FLAG), ==, 0);
+        vm_watch_cr(vm, vcpu, 3);
     }
     while (pauses[0] < PAUSES || pauses[1] < PAUSES) {
         g_autofree ToolEvent *event = tool_receive_event(vm->tool);

@@ -137,6 +137,19 @@ void vm_expect_close_and_rehook(TestVM *vm)
     vm_rehook(vm);
 }
 
+/* What the vCPU reports; that must succeed. */
+void vm_control_events(TestVM *vm, unsigned vcpu, uint32_t events)
+{
+    g_assert_cmpint(tool_control_events(vm->tool, vcpu, events), ==, 0);
+}
+
+/* Nothing but writes to this control register */
+void vm_watch_cr(TestVM *vm, unsigned vcpu, uint32_t cr)
+{
+    g_assert_cmpint(tool_control_cr(vm->tool, vcpu, cr, true), ==, 0);
+    vm_control_events(vm, vcpu, KVMI_EVENT_CR_FLAG);
+}
+
 char *vm_read_log(TestVM *vm)
 {
     g_autoptr(GError) err = NULL;
@@ -287,13 +300,21 @@ bool vm_guest_stands_still(TestVM *vm, unsigned vcpu)
     return vm_guest_get(vm, vcpu, counter) == before;
 }
 
-/* The operation that is under way ends with @vector at its instruction. */
-void vm_guest_expect_exception(TestVM *vm, unsigned vcpu, unsigned vector)
+/* The operation that is under way ends with @vector at @rip... */
+void vm_guest_expect_exception_at(TestVM *vm, unsigned vcpu, unsigned vector,
+                                  uint64_t rip)
 {
     g_assert_cmpint(vm_guest_finish(vm, vcpu), ==, GUEST_EXCEPTION);
     g_assert_cmphex(vm_guest_get(vm, vcpu, vector), ==, vector);
-    g_assert_cmphex(vm_guest_get(vm, vcpu, rip), ==,
-                    vm_guest_get(vm, vcpu, insn_rip));
+    g_assert_cmphex(vm_guest_get(vm, vcpu, rip), ==, rip);
+}
+
+/* ... at its instruction */
+void vm_guest_expect_exception(TestVM *vm, unsigned vcpu, unsigned vector)
+{
+    g_assert_cmpint(vm_guest_finish(vm, vcpu), ==, GUEST_EXCEPTION);
+    vm_guest_expect_exception_at(vm, vcpu, vector,
+                                 vm_guest_get(vm, vcpu, insn_rip));
 }
 
 /* The tool has had the guest stop for good. */

@@ -53,6 +53,8 @@ void vm_start(TestVM *vm, const char *object, const char *more);
 void vm_start_hooked(TestVM *vm, const char *object, const char *more);
 void vm_rehook(TestVM *vm);
 void vm_expect_close_and_rehook(TestVM *vm);
+void vm_control_events(TestVM *vm, unsigned vcpu, uint32_t events);
+void vm_watch_cr(TestVM *vm, unsigned vcpu, uint32_t cr);
 char *vm_read_log(TestVM *vm);
 
 /* The guest, through QEMU's own access to its memory. */
@@ -83,6 +85,8 @@ uint64_t vm_guest_result(TestVM *vm, unsigned vcpu, enum GuestOp op,
 void vm_guest_release(TestVM *vm);
 void vm_guest_wait_counting(TestVM *vm, unsigned vcpu);
 bool vm_guest_stands_still(TestVM *vm, unsigned vcpu);
+void vm_guest_expect_exception_at(TestVM *vm, unsigned vcpu, unsigned vector,
+                                  uint64_t rip);
 void vm_guest_expect_exception(TestVM *vm, unsigned vcpu, unsigned vector);
 
 void vm_expect_panicked(TestVM *vm);
