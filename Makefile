@@ -43,8 +43,10 @@ check-sanitizers:
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		scripts/check --ours
 
+# GDB is something to compare with: without it there is less to see.
 bench:
 	@scripts/build check
+	-@scripts/packages --install bench
 	@tests/bench/bench
 
 bench-kernel:

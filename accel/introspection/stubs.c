@@ -7,7 +7,17 @@
 #include "qemu/osdep.h"
 #include "introspection/vcpu.h"
 
+bool introspection_vcpu_receive(CPUState *cpu)
+{
+    return false;
+}
+
 /* Reached only with CPUState.introspection set, which an engine does. */
+void introspection_vcpu_kicked(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
 void introspection_vcpu_enters_guest(CPUState *cpu)
 {
     g_assert_not_reached();

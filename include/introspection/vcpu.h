@@ -26,6 +26,21 @@ static inline bool introspection_vcpu_held(const CPUState *cpu)
            qatomic_read(&introspection_guest_held);
 }
 
+/*
+ * The vCPU's thread is to sleep: it reads the tool's messages itself instead,
+ * until it is kicked.  False when it has to sleep.  BQL held, given up meanwhile.
+ */
+bool introspection_vcpu_receive(CPUState *cpu);
+void introspection_vcpu_kicked(CPUState *cpu);
+
+/* Part of kicking @cpu, behind what that is for.  Any thread. */
+static inline void introspection_vcpu_kick(CPUState *cpu)
+{
+    if (unlikely(qatomic_read(&cpu->introspection))) {
+        introspection_vcpu_kicked(cpu);
+    }
+}
+
 void introspection_vcpu_enters_guest(CPUState *cpu);
 void introspection_vcpu_left_guest(CPUState *cpu);
 

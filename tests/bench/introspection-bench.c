@@ -3,18 +3,20 @@
  * The measuring half of 'make bench': a tool that asks QEMU for things, and
  * says how long that took.
  *
- * Usage: introspection-bench messages VM GDB ROUNDS
+ * Usage: introspection-bench messages VM GDB ROUNDS [GDB SCRIPT]
  *        introspection-bench fill VM SIZE
  *        introspection-bench read VM SIZE
  *        introspection-bench hold VM
  *        introspection-bench restrict VM
  *
- * VM is a unix socket and GDB a TCP port, at which two QEMUs with the guest of
- * tests/guest/ listen, the one for an introspection tool, the other for GDB.
+ * VM is a unix socket and GDB a TCP port, at which QEMUs with the guest of
+ * tests/guest/ listen, the one for an introspection tool, the others for GDB.
  *
  * messages   times round trips of messages, each against a ping-pong of the
- *            same bytes and against QEMU's gdbstub.  A line "NAME MICROSECONDS"
- *            for each, ROUNDS times all of them
+ *            same bytes and against QEMU's gdbstub: the first GDB gets the packets
+ *            that the debugger would send, the second the debugger itself, with
+ *            SCRIPT.  A line "NAME MICROSECONDS" for each, ROUNDS times all of
+ *            them
  * fill       makes every page of the first SIZE bytes different from zero, and
  *            sends its vCPU to sleep
  * read       reads the guest's first SIZE bytes, one page after the other, and
@@ -31,6 +33,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "kvmi-client.h"
+#include "gdb-program.h"
 #include "gdb-remote.h"
 #include "ping-pong.h"
 #include "../guest/guest-abi.h"
@@ -50,7 +53,12 @@ typedef struct Bench {
     KvmiEvent *event;           /* the one that the vCPU waits in */
     uint64_t request;           /* the last to the vCPU */
     PingPong *ping_pong;
-    uint64_t breakpoint;        /* in the guest that is debugged */
+    uint64_t breakpoint;        /* in the guests that are debugged */
+
+    /* GDB itself, with a guest of its own; NULL: it is not there. */
+    const char *program_script;
+    uint16_t program_port;
+    GdbProgram *program;
 } Bench;
 
 /* For calls with a GError: their failure ends the program. */
@@ -270,11 +278,16 @@ static void debug(Bench *b)
 #define DATA_PAGE   (GUEST_SCRATCH + KVMI_PAGE_SIZE)
 #define MANY_PAGES  200
 
-/* 1: mov %rax, DATA_PAGE; cmpl $0, GUEST_RELEASE; je 1b; ret */
+/*
+ * 1: inc %rax; mov %rax, DATA_PAGE; cmpl $0, GUEST_RELEASE; je 1b; ret
+ *
+ * GDB's watchpoints are for values that change.
+ */
 static const uint8_t store_loop[] = {
+    0x48, 0xff, 0xc0,
     0x48, 0x89, 0x04, 0x25, 0x00, 0x10, 0x40, 0x00,
     0x83, 0x3c, 0x25, 0x00, 0x00, 0x3f, 0x00, 0x00,
-    0x74, 0xee,
+    0x74, 0xeb,
     0xc3,
 };
 
@@ -408,7 +421,7 @@ static void once_gdb_read_running(Bench *b)
     gdb_continue(b->gdb);
 }
 
-/* What an event brings and does, in GDB's way: from one stop to the next. */
+/* As GDB goes on from a breakpoint with "ignore": from one stop to the next. */
 static void once_gdb_breakpoint(Bench *b)
 {
     gdb_step(b->gdb);
@@ -417,19 +430,21 @@ static void once_gdb_breakpoint(Bench *b)
     gdb_continue(b->gdb);
     gdb_wait_stop(b->gdb);
     gdb_get_registers(b->gdb);
-    gdb_list_threads(b->gdb);
     gdb_remove_breakpoint(b->gdb, b->breakpoint);
 }
 
-/* The same for a write to memory. */
+/* The same for a write to memory, which it reads three times. */
 static void once_gdb_watchpoint(Bench *b)
 {
-    gdb_set_watchpoint(b->gdb, DATA_PAGE);
+    uint64_t value;
+    int i;
+
     gdb_continue(b->gdb);
     gdb_wait_stop(b->gdb);
     gdb_get_registers(b->gdb);
-    gdb_list_threads(b->gdb);
-    gdb_remove_watchpoint(b->gdb, DATA_PAGE);
+    for (i = 0; i < 3; i++) {
+        gdb_read(b->gdb, DATA_PAGE, &value, sizeof(value));
+    }
 }
 
 static void measure(Bench *b, const char *name, void (*once)(Bench *b))
@@ -461,21 +476,67 @@ static void measure_ping_pong(Bench *b, const char *name, PingPong *p)
     measure(b, name, once_ping_pong);
 }
 
-static void measure_watchpoint(Bench *b, int rounds)
+/* The same in GDB itself, by a function of its script's. */
+static void measure_program(Bench *b, const char *name, const char *function,
+                            uint64_t address, uint64_t counter)
 {
-    int i;
+    if (b->program) {
+        printf("%s %.3f\n", name,
+               gdb_program_call(b->program, function, address, counter));
+        fflush(stdout);
+    }
+}
 
+/* Prepare the guest that is for GDB itself, and have GDB take it over. */
+static void start_program(Bench *b, void (*prepare)(Bench *b))
+{
+    GdbRemote *gdb = b->gdb;
+
+    if (!b->program_script) {
+        return;
+    }
+    b->gdb = gdb_connect(b->program_port);
+    prepare(b);
+    gdb_free(b->gdb);
+    b->gdb = gdb;
+    b->program = gdb_program_new(b->program_script, b->program_port,
+                                 MAILBOX_OF(1, counter));
+}
+
+static void stop_program(Bench *b)
+{
+    if (b->program) {
+        gdb_program_free(b->program);
+        b->program = NULL;
+    }
+}
+
+/* The guest that is debugged goes over to writing to memory without end. */
+static void debug_stores(Bench *b)
+{
     gdb_put(b, GUEST_RELEASE, 1, 4);
     gdb_run_until(b, MAILBOX(done), 2);
     gdb_put(b, GUEST_RELEASE, 0, 4);
     gdb_write(b->gdb, CODE_PAGE, store_loop, sizeof(store_loop));
     gdb_begin_op(b, 3, OP_CALL, CODE_PAGE, 0, 0);
+}
+
+static void measure_watchpoint(Bench *b, int rounds)
+{
+    int i;
+
+    debug_stores(b);
+    start_program(b, debug_stores);
+    gdb_set_watchpoint(b->gdb, DATA_PAGE);
     for (i = 0; i < rounds; i++) {
         GPtrArray *events = pause_all(b);
 
         measure(b, "gdb-watchpoint", once_gdb_watchpoint);
+        measure_program(b, "gdb-program-watchpoint", "watchpoint_hits",
+                        DATA_PAGE, DATA_PAGE);
         continue_all(b, events);
     }
+    stop_program(b);
 }
 
 static void messages(Bench *b, int rounds)
@@ -502,6 +563,7 @@ static void messages(Bench *b, int rounds)
 
     wait_guest_up(b);
     debug(b);
+    start_program(b, debug);
 
     for (i = 0; i < rounds; i++) {
         /* both guests stand still */
@@ -509,6 +571,7 @@ static void messages(Bench *b, int rounds)
         measure(b, "read-physical", once_read_physical);
         measure_ping_pong(b, "read-physical-ping-pong", read);
         measure(b, "gdb-read", once_gdb_read);
+        measure_program(b, "gdb-program-read", "reads", GUEST_SCRATCH, 0);
 
         /* one of them spins */
         continue_all(b, events);
@@ -559,8 +622,13 @@ static void messages(Bench *b, int rounds)
         gdb_continue(b->gdb);
         measure(b, "gdb-read-at-work", once_gdb_read_running);
         gdb_interrupt(b->gdb);
+        measure_program(b, "gdb-program-breakpoint", "breakpoint_hits",
+                        b->breakpoint, MAILBOX(counter));
+        measure_program(b, "gdb-program-read-at-work", "reads_running",
+                        GUEST_SCRATCH, 0);
         continue_all(b, events);
     }
+    stop_program(b);
     measure_watchpoint(b, rounds);
 
     ping_pong_free(read);
@@ -678,9 +746,13 @@ int main(int argc, char **argv)
     const char *mode = argc > 2 ? argv[1] : "";
     Bench b = { 0 };
 
-    if (!strcmp(mode, "messages") && argc == 5) {
+    if (!strcmp(mode, "messages") && (argc == 5 || argc == 7)) {
         b.vm = hook(argv[2]);
         b.gdb = gdb_connect(atoi(argv[3]));
+        if (argc == 7) {
+            b.program_port = atoi(argv[5]);
+            b.program_script = argv[6];
+        }
         messages(&b, atoi(argv[4]));
         gdb_free(b.gdb);
     } else if (!strcmp(mode, "fill") && argc == 4) {
@@ -700,8 +772,8 @@ int main(int argc, char **argv)
         restrict_pages(b.vm);
         return 0;
     } else {
-        fprintf(stderr, "usage: introspection-bench messages VM GDB ROUNDS | "
-                "fill VM SIZE | read VM SIZE | hold VM | restrict VM\n");
+        fprintf(stderr, "usage: introspection-bench messages VM GDB ROUNDS "
+                "[GDB SCRIPT] | fill VM SIZE | read VM SIZE | hold VM | restrict VM\n");
         return 2;
     }
     kvmi_client_free(b.vm);

@@ -21,6 +21,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/rcu.h"
+#include "system/cpus.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
 #include "engine-bql.h"
@@ -54,6 +55,12 @@ typedef struct VCPU {
 } VCPU;
 
 static VCPU vcpus[VCPUS];
+static __thread CPUState *own_cpu;
+
+bool qemu_cpu_is_self(CPUState *cpu)
+{
+    return cpu == own_cpu;
+}
 
 CPUState *qemu_get_cpu(int index)
 {
@@ -69,6 +76,7 @@ void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func,
     g_assert(bql_locked());
     *work = (Work) { .func = func, .data = data };
     g_queue_push_tail(&v->work, work);
+    introspection_vcpu_kick(cpu);
     pthread_cond_signal(&v->wake);
 }
 
@@ -76,6 +84,11 @@ static bool is_idle(const VCPU *v)
 {
     return !v->quit && g_queue_is_empty((GQueue *)&v->work) &&
            (!v->cpu->introspection || introspection_vcpu_held(v->cpu));
+}
+
+bool cpu_thread_is_idle(CPUState *cpu)
+{
+    return is_idle(&vcpus[cpu->cpu_index]);
 }
 
 static void run_guest(CPUState *cpu, unsigned *count)
@@ -106,13 +119,16 @@ static void *vcpu_thread(void *opaque)
     bool quit = false;
 
     rcu_register_thread();
+    own_cpu = v->cpu;
     while (!quit) {
         bool run;
         Work *work;
 
         bql_lock();
         while (is_idle(v)) {
-            bql_wait(&v->wake);
+            if (!introspection_vcpu_receive(v->cpu)) {
+                bql_wait(&v->wake);
+            }
         }
         while ((work = g_queue_pop_head(&v->work))) {
             work->func(v->cpu, work->data);
@@ -151,6 +167,7 @@ static void stop_vcpus(void)
     for (unsigned i = 0; i < VCPUS; i++) {
         bql_lock();
         vcpus[i].quit = true;
+        introspection_vcpu_kick(vcpus[i].cpu);
         pthread_cond_signal(&vcpus[i].wake);
         bql_unlock();
         pthread_join(vcpus[i].thread, NULL);

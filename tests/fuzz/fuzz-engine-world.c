@@ -17,6 +17,7 @@
 #include "qemu/rcu.h"
 #include "qemu/sockets.h"
 #include "qemu/units.h"
+#include "system/cpus.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
 #include "engine-stubs.h"
@@ -64,6 +65,17 @@ void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func,
 
     *work = (Work) { .cpu = cpu, .func = func, .data = data };
     g_queue_push_tail(&world.work, work);
+}
+
+/* No vCPU here has a thread that could wait. */
+bool cpu_thread_is_idle(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+bool qemu_cpu_is_self(CPUState *cpu)
+{
+    g_assert_not_reached();
 }
 
 static void do_work(void)

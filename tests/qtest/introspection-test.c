@@ -157,6 +157,7 @@ int main(int argc, char **argv)
         introspection_add_vcpu_command_tests(engine);
         introspection_add_event_tests(engine);
         introspection_add_breakpoint_tests(engine);
+        introspection_add_receiver_tests(engine);
         introspection_add_hotplug_tests(engine);
         introspection_add_inject_tests(engine);
         introspection_add_instruction_tests(engine);

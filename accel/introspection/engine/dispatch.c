@@ -170,10 +170,11 @@ typedef struct Command {
     int (*check)(const void *payload);
     /*
      * NULL: the vCPU carries it out, whose number the payload begins with.
-     * Receiver thread; replies.
+     * Whoever reads the messages; replies.
      */
     void (*run)(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
                 const void *payload);
+    bool waits;                             /* run() does, for vCPUs */
 } Command;
 
 static const Command commands[] = {
@@ -205,6 +206,7 @@ static const Command commands[] = {
         .full_size = size_set_page_access,
         .check = check_set_page_access,
         .run = page_access_set,
+        .waits = true,
     },
     [KVMI_INJECT_EXCEPTION] = {
         .size = sizeof(struct kvmi_inject_exception),
@@ -241,6 +243,7 @@ static const Command commands[] = {
     },
     [KVMI_PAUSE_ALL_VCPUS] = {
         .run = vm_pause_all_vcpus,
+        .waits = true,
     },
     [KVMI_CONTROL_VM_EVENTS] = {
         .size = sizeof(struct kvmi_control_vm_events),
@@ -257,6 +260,13 @@ static const Command *find_command(uint16_t id)
         return NULL;
     }
     return &commands[id];
+}
+
+bool session_command_waits(uint16_t id)
+{
+    const Command *cmd = find_command(id);
+
+    return cmd && cmd->waits;
 }
 
 static bool size_fits(const Command *cmd, const struct kvmi_msg_hdr *hdr,

@@ -20,7 +20,7 @@ uint8_t page_access_of(uint64_t gfn);
 /* Every page is open again.  BQL held. */
 void page_access_clear(void);
 
-/* Commands; receiver thread, BQL not held. */
+/* Commands; whoever reads the messages, BQL not held. */
 void page_access_get(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
                      const void *payload);
 void page_access_set(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,

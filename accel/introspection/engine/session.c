@@ -5,10 +5,8 @@
  */
 
 #include "qemu/osdep.h"
-#include <poll.h>
 #include "block/aio.h"
 #include "qapi/error.h"
-#include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
@@ -19,11 +17,6 @@
 #include "vcpu.h"
 #include "vm-events.h"
 #include "../trace.h"
-
-/* Many small commands, or several of the largest, in one read. */
-#define RECEIVE_SIZE (16 * KVMI_MSG_SIZE)
-
-QEMU_BUILD_BUG_ON(RECEIVE_SIZE < sizeof(struct kvmi_msg_hdr) + KVMI_MSG_SIZE);
 
 IntrospectionSession *session_ref(IntrospectionSession *s)
 {
@@ -36,6 +29,7 @@ void session_unref(IntrospectionSession *s)
     if (qatomic_fetch_dec(&s->refs) > 1) {
         return;
     }
+    receiver_cleanup(s);
     close(s->fd);
     event_notifier_cleanup(&s->out_notifier);
     qemu_sem_destroy(&s->stopped);
@@ -105,8 +99,7 @@ void session_reply(IntrospectionSession *s, const struct kvmi_msg_hdr *cmd,
     session_send(s, msg, sizeof(*msg) + size);
 }
 
-/* Returns whether everything is on its way. */
-static bool flush_out(IntrospectionSession *s)
+bool session_flush(IntrospectionSession *s)
 {
     /*
      * The usual case takes no lock, which a vCPU may hold that is sending just
@@ -123,96 +116,6 @@ static bool flush_out(IntrospectionSession *s)
                                   send_some(s, s->out->data, s->out->len));
     }
     return !s->out->len;
-}
-
-/*
- * Wait until nothing is left to write and, if @readable, until there is
- * something to read.
- */
-static bool session_wait(IntrospectionSession *s, bool readable, Error **errp)
-{
-    struct pollfd fds[] = {
-        { .fd = s->fd },
-        { .fd = event_notifier_get_fd(&s->out_notifier), .events = POLLIN },
-    };
-
-    for (;;) {
-        fds[0].events = POLLOUT;
-        if (flush_out(s)) {
-            if (!readable) {
-                return true;
-            }
-            fds[0].events = POLLIN;
-        }
-        if (RETRY_ON_EINTR(poll(fds, ARRAY_SIZE(fds), -1)) < 0) {
-            error_setg_errno(errp, errno, "cannot wait for the tool");
-            return false;
-        }
-        if (fds[1].revents) {
-            event_notifier_test_and_clear(&s->out_notifier);
-        }
-        if (fds[0].events == POLLIN && fds[0].revents) {
-            return true;
-        }
-        if (fds[0].revents & (POLLERR | POLLHUP)) {
-            error_setg(errp, "the tool has closed the connection");
-            return false;
-        }
-    }
-}
-
-/*
- * Act on the complete messages among @len bytes.  Returns how many bytes
- * those have, or -1 when the session is over.
- */
-static ssize_t dispatch_all(IntrospectionSession *s, const uint8_t *buf,
-                            size_t len, Error **errp)
-{
-    size_t pos = 0;
-
-    while (len - pos >= sizeof(struct kvmi_msg_hdr)) {
-        struct kvmi_msg_hdr hdr;
-
-        memcpy(&hdr, buf + pos, sizeof(hdr));
-        if (hdr.size <= KVMI_MSG_SIZE &&
-            len - pos < sizeof(hdr) + hdr.size) {
-            break;
-        }
-        if (!session_dispatch(s, &hdr, buf + pos + sizeof(hdr), errp)) {
-            warn_report("introspection: the tool broke the protocol and is "
-                        "disconnected: %s", error_get_pretty(*errp));
-            return -1;
-        }
-        if (!session_wait(s, false, errp)) {
-            return -1;
-        }
-        pos += sizeof(hdr) + hdr.size;
-    }
-    return pos;
-}
-
-/* Returns when the connection is over, with the reason in @errp. */
-static void receive(IntrospectionSession *s, Error **errp)
-{
-    g_autofree uint8_t *buf = g_malloc(RECEIVE_SIZE);
-    size_t len = 0;
-
-    while (session_wait(s, true, errp)) {
-        ssize_t n = RETRY_ON_EINTR(recv(s->fd, buf + len, RECEIVE_SIZE - len,
-                                        MSG_DONTWAIT));
-
-        if (n == 0 || (n < 0 && errno != EAGAIN)) {
-            error_setg(errp, "the tool has closed the connection");
-            return;
-        }
-        len += MAX(n, 0);
-        n = dispatch_all(s, buf, len, errp);
-        if (n < 0) {
-            return;
-        }
-        len -= n;
-        memmove(buf, buf + n, len);
-    }
 }
 
 /* Main loop. */
@@ -234,7 +137,7 @@ static void *session_thread(void *opaque)
 
     rcu_register_thread();
 
-    receive(s, &err);
+    receiver_run(s, &err);
     s->end_reason = g_strdup(error_get_pretty(err));
     error_free(err);
     trace_introspection_session_end(s, s->end_reason);
@@ -281,6 +184,10 @@ static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
     s->removed_waits = g_array_new(false, false, sizeof(IntrospectionWait));
     qemu_mutex_init(&s->out_lock);
     qemu_sem_init(&s->stopped, 0);
+    if (!receiver_init(s, errp)) {
+        session_unref(s);
+        return NULL;
+    }
     ret = event_notifier_init(&s->out_notifier, 0);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "cannot create an event notifier");

@@ -11,6 +11,7 @@
 #include "qemu/event_notifier.h"
 #include "qemu/stats64.h"
 #include "qemu/thread.h"
+#include "receiver.h"
 
 /* What this engine implements; everything else is unknown to it. */
 #define ENGINE_COMMANDS \
@@ -43,10 +44,10 @@ typedef struct VMEvent {
 } VMEvent;
 
 /*
- * A receiver thread reads the socket and answers VM commands; vCPU threads
+ * Who reads the socket (see receiver.h) answers VM commands; vCPU threads
  * answer their commands and send their events.  Nobody ever waits for the
- * tool to read: what the socket does not take is kept in @out, and the
- * receiver reads no further command before @out is empty.  That bounds @out:
+ * tool to read: what the socket does not take is kept in @out, and no further
+ * command is acted on before @out is empty.  That bounds @out:
  * each vCPU has at most one reply and one event under way, and the VM one
  * event.
  */
@@ -68,12 +69,14 @@ struct IntrospectionSession {
     IntrospectionClosedFn *closed;  /* NULL once it must not be called */
     void *opaque;
 
-    /* Receiver thread, until the closed callback. */
+    /* The session's thread, until the closed callback. */
     char *end_reason;
 
     QemuMutex out_lock;
     GByteArray *out;                /* out_lock */
     EventNotifier out_notifier;     /* set: look at @out again */
+
+    Receiver receiver;
 
     /* Posted by each vCPU that has stopped, or flushed its TLB. */
     QemuSemaphore stopped;
@@ -91,6 +94,9 @@ void session_unref(IntrospectionSession *s);
 /* Send one message, in one piece and never waiting.  Any thread. */
 void session_send(IntrospectionSession *s, const void *msg, size_t size);
 
+/* Write what is left, and return whether nothing is.  Any thread. */
+bool session_flush(IntrospectionSession *s);
+
 /*
  * Send the reply to a command: @err (0 or negative KVM_E*), then if it is 0
  * the @size bytes of @data.  Any thread.
@@ -107,9 +113,12 @@ void session_detach_vcpus(IntrospectionSession *s);
 /*
  * dispatch.c: act on one complete message of the tool, whose payload has
  * hdr->size bytes.  False and an error when the tool broke the protocol.
- * Receiver thread, BQL not held.
+ * Whoever reads, BQL not held.
  */
 bool session_dispatch(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr,
                       const void *payload, Error **errp);
+
+/* dispatch.c: whether the command @id waits for vCPUs, so none can do it. */
+bool session_command_waits(uint16_t id);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * Virtual machine introspection, QEMU's engine: its side of a vCPU
  *
- * Whatever the receiver thread wants of a vCPU it puts, in order, into the
- * vCPU's inbox; the vCPU's thread empties it as part of QEMU's own work queue,
- * which it serves in every state.  Both hold the BQL then.
+ * Whatever who reads the tool's messages has for a vCPU is put, in order, into
+ * the vCPU's inbox; the vCPU's thread empties it as part of QEMU's own work
+ * queue, which it serves in every state.  Both hold the BQL then.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "system/cpus.h"
 #include "system/tcg.h"
 #include "events.h"
 #include "session.h"
@@ -210,6 +211,8 @@ void introspection_vcpu_attach(CPUState *cpu, IntrospectionSession *s)
         v = g_new0(IntrospectionVCPU, 1);
         v->cpu = cpu;
         g_queue_init(&v->inbox);
+        /* Too many open files: it sleeps as other vCPUs do. */
+        event_notifier_init(&v->kick.notifier, 0);
         qatomic_store_release(&cpu->introspection, v);
     }
     v->session = s;
@@ -235,6 +238,48 @@ void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s)
         v->detaching = true;
         introspection_vcpu_update_blocked(v);
         inbox_put(v, item_new(ITEM_DETACH, s, NULL, NULL));
+    }
+}
+
+bool introspection_vcpu_receive(CPUState *cpu)
+{
+    IntrospectionVCPU *v = cpu->introspection;
+    IntrospectionSession *s;
+
+    if (!v || !v->session || !v->wait.valid ||
+        !v->kick.notifier.initialized || !receiver_begin_turn(v->session)) {
+        return false;
+    }
+    s = session_ref(v->session);
+
+    qatomic_set(&v->kick.kicked, false);
+    qatomic_set(&v->kick.listening, true);
+    /*
+     * Pairs with introspection_vcpu_kicked(): either what there is to do is
+     * found here, or who has put it there finds that it has to kick.
+     */
+    smp_mb();
+    if (cpu_thread_is_idle(cpu)) {
+        bql_unlock();
+        receiver_take_turn(s, &v->kick);
+        receiver_end_turn(s);
+        bql_lock();
+    } else {
+        receiver_end_turn(s);
+    }
+    qatomic_set(&v->kick.listening, false);
+    session_unref(s);
+    return true;
+}
+
+void introspection_vcpu_kicked(CPUState *cpu)
+{
+    IntrospectionVCPU *v = cpu->introspection;
+
+    smp_mb();       /* see introspection_vcpu_receive() */
+    if (qatomic_read(&v->kick.listening) &&
+        !qatomic_xchg(&v->kick.kicked, true) && !qemu_cpu_is_self(cpu)) {
+        event_notifier_set(&v->kick.notifier);
     }
 }
 
@@ -298,6 +343,7 @@ void introspection_vcpu_remove(CPUState *cpu)
         item_free(item);
     }
     page_grants_clear(&v->grants);
+    event_notifier_cleanup(&v->kick.notifier);
     g_free(v);
 }
 

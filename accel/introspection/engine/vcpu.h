@@ -10,6 +10,7 @@
 #include "introspection/engine.h"
 #include "page-grants.h"
 #include "qemu/bitmap.h"
+#include "receiver.h"
 
 /* The MSRs that can be watched: two ranges of this many. */
 #define INTROSPECTION_MSR_RANGE     0x2000
@@ -79,6 +80,8 @@ typedef struct IntrospectionVCPU {
                                        its thread reads it without the BQL */
     bool crashed;
     bool detaching;                 /* a former session owns what follows */
+
+    ReceiverKick kick;              /* while it reads the socket itself */
 
     /* The vCPU's thread; others only while it runs their work. */
     uint32_t events;                /* 1 << KVMI_EVENT_* */

@@ -1,8 +1,8 @@
 /*
  * Virtual machine introspection, QEMU's engine: commands to the VM
  *
- * Each function acts and replies at once, whatever the vCPUs do.  Receiver
- * thread, BQL not held.
+ * Each function acts and replies at once, whatever the vCPUs do.  Whoever reads
+ * the messages, BQL not held.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -50,6 +50,7 @@ void introspection_add_breakpoint_tests(const Engine *engine);
 void introspection_add_hotplug_tests(const Engine *engine);
 void introspection_add_inject_tests(const Engine *engine);
 void introspection_add_instruction_tests(const Engine *engine);
+void introspection_add_receiver_tests(const Engine *engine);
 void introspection_add_page_access_tests(const Engine *engine);
 void introspection_add_pf_tests(const Engine *engine);
 void introspection_add_pf_insn_tests(const Engine *engine);
