@@ -74,8 +74,8 @@ static void session_unhook(IntrospectionSession *s)
 
 /*
  * The tool has closed the connection, or the kernel has.  The kernel still acts
- * on what the tool sent before, and then undoes everything by itself; to unhook
- * now would cut that short.
+ * on what the tool sent before, and then undoes everything; until that is done
+ * the tool is not gone.
  */
 static gboolean session_hang_up(gint fd, GIOCondition condition, gpointer opaque)
 {
@@ -84,22 +84,10 @@ static gboolean session_hang_up(gint fd, GIOCondition condition, gpointer opaque
     void *closed_opaque = s->opaque;
 
     trace_introspection_kvm_hang_up(s);
+    kvm_introspection_unhook(true);
     closed(closed_opaque, s, "the connection was closed");
     session_free(s);
     return G_SOURCE_REMOVE;
-}
-
-static int kvm_introspection_hook(struct kvm_introspection *hook)
-{
-    int ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_HOOK, hook);
-
-    if (ret == -EEXIST) {
-        /* The kernel is not done with the tool that has gone. */
-        kvm_introspection_unhook(true);
-        ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_HOOK, hook);
-    }
-    trace_introspection_kvm_hook(hook->commands, hook->events, ret);
-    return ret;
 }
 
 static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
@@ -114,7 +102,8 @@ static IntrospectionSession *session_hook(const IntrospectionHookParams *params,
     int ret;
 
     memcpy(hook.uuid, &params->uuid, sizeof(hook.uuid));
-    ret = kvm_introspection_hook(&hook);
+    ret = kvm_vm_ioctl(kvm_state, KVM_INTROSPECTION_HOOK, &hook);
+    trace_introspection_kvm_hook(hook.commands, hook.events, ret);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "KVM_INTROSPECTION_HOOK failed");
         close(params->fd);

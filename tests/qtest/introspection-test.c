@@ -80,9 +80,6 @@ static const char *missing(const Engine *engine, unsigned needs)
     if ((needs & NEEDS_TASK_SWITCHES) && engine->in_kernel) {
         return "the kernel's engine does not report task switches yet";
     }
-    if ((needs & NEEDS_BOTH_HYPERCALLS) && engine->in_kernel) {
-        return "KVM gives user mode #GP for the other vendor's hypercall";
-    }
     return NULL;
 }
 

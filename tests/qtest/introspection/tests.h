@@ -15,7 +15,6 @@ enum {
     NEEDS_READ_ONLY_RAM = 8,    /* a read-only alias of RAM is one */
     NEEDS_PAGE_ACCESS = 16,
     NEEDS_TASK_SWITCHES = 32,   /* their writes to CR0 and CR3 are events */
-    NEEDS_BOTH_HYPERCALLS = 64, /* VMCALL and VMMCALL, user mode too */
 };
 
 typedef struct TestCase {
