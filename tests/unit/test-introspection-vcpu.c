@@ -11,6 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
+#include "system/cpus.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
 
@@ -44,6 +45,17 @@ static GAsyncQueue *works;
 CPUState *qemu_get_cpu(int index)
 {
     return index < VCPUS ? cpus[index] : NULL;
+}
+
+/* No vCPU here has a thread that could wait. */
+bool cpu_thread_is_idle(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+bool qemu_cpu_is_self(CPUState *cpu)
+{
+    g_assert_not_reached();
 }
 
 void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func,
