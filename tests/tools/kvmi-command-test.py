@@ -182,9 +182,23 @@ def case_waiting_interrupted():
             equal(os.listdir(path), [], 'what is left')
 
 
+def case_peers_leave():
+    """Who says nothing is not taken for the VM; that is said once."""
+    with a_dir() as path:
+        name = os.path.join(path, 'sock')
+        tool = kvmi_start('info', '-s', name, '-t', '2')
+        wait_for(lambda: os.path.exists(name), 'the socket')
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(name)
+        err = kvmi_end(tool, 3).err
+        equal(err.count('closed the connection at once'), 1, err)
+        check('no VM connected' in err, err)
+        equal(os.listdir(path), [], 'what is left')
+
+
 def case_not_a_vm():
     for greeting, text in ((b'GET / HTTP/1.1\r\n\r\n', 'no QEMU'),
-                           (b'', 'closed the connection'),
                            (b'\x60\0\0\0xyz', 'closed the connection')):
         with a_dir() as path:
             name = os.path.join(path, 'sock')
