@@ -74,9 +74,6 @@ static const char *missing(const Engine *engine, unsigned needs)
     if ((needs & NEEDS_READ_ONLY_RAM) && engine->in_kernel) {
         return "QEMU maps read-only aliases of RAM writable for KVM";
     }
-    if ((needs & NEEDS_PAGE_ACCESS) && engine->in_kernel) {
-        return "the kernel's engine has no page access yet";
-    }
     if ((needs & NEEDS_TASK_SWITCHES) && engine->in_kernel) {
         return "the kernel's engine does not report task switches yet";
     }
