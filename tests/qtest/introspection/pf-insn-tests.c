@@ -491,6 +491,7 @@ static void test_descriptor(TestVM *vm)
     pass_pf(vm, 0, begin_insn(vm, &mov) + 3, PAGE_A + GUEST_DS, R);
     finish_ok(vm, 0);
 
+    set_access(vm, PAGE_A, RWX);
     set_access(vm, PAGE_B, 0);
     pass_pf(vm, 0, begin_insn(vm, &sgdt), PAGE_B, W);
     finish_ok(vm, 0);

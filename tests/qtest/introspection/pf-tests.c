@@ -547,6 +547,46 @@ static void test_both_wait(TestVM *vm)
     finish_ok(vm, 0);
 }
 
+static bool is_measuring_dirty_rate(TestVM *vm)
+{
+    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-dirty-rate' }");
+    const char *status = qdict_get_str(qdict_get_qdict(response, "return"),
+                                       "status");
+    bool measuring = g_str_equal(status, "measuring");
+
+    qobject_unref(response);
+    return measuring;
+}
+
+/* QEMU has all memory write-protected meanwhile, and open again behind it. */
+static void test_dirty_logging(TestVM *vm)
+{
+    Insn store = store64(PAGE_A, MARK), load = load64(PAGE_A);
+    Insn other = store64(PAGE_B, MARK);
+    uint64_t n = 0;
+
+    enable_pf(vm, 0);
+    set_access(vm, PAGE_A, R);
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'calc-dirty-rate',"
+                             " 'arguments': { 'calc-time': 1,"
+                             " 'mode': 'dirty-bitmap' } }");
+    while (is_measuring_dirty_rate(vm) || !n) {
+        store.rax = ++n;
+        pass_pf(vm, 0, begin_insn(vm, &store), PAGE_A, W);
+        finish_ok(vm, 0);
+        begin_insn(vm, &load);
+        finish_ok(vm, 0);
+        g_assert_cmphex(result(vm, 0), ==, n);
+        begin_insn(vm, &other);
+        finish_ok(vm, 0);
+    }
+    pass_pf(vm, 0, begin_insn(vm, &store), PAGE_A, W);
+    finish_ok(vm, 0);
+    set_access(vm, PAGE_A, RWX);
+    begin_insn(vm, &store);
+    finish_ok(vm, 0);
+}
+
 /* Others and ends. */
 
 static void test_not_the_guest(TestVM *vm)
@@ -661,6 +701,7 @@ static const TestCase cases[] = {
     { "pf/eight-vcpus", test_eight_vcpus, NEEDS_RUNNING_GUEST,
       .more = "-smp 8,maxcpus=8" },
     { "pf/both-wait", test_both_wait, NEEDS_RUNNING_GUEST },
+    { "pf/dirty-logging", test_dirty_logging, NEEDS_RUNNING_GUEST },
     { "pf/not-the-guest", test_not_the_guest },
     { "pf/disconnect", test_disconnect, NEEDS_RUNNING_GUEST },
     { "pf/disconnect-answered", test_disconnect_answered,
