@@ -27,6 +27,31 @@ int try_set_access(TestVM *vm, unsigned vcpu, uint64_t gpa, uint8_t access)
                      sizeof(request), NULL, 0);
 }
 
+bool host_has(const char *flag)
+{
+    g_autofree char *cpuinfo = NULL;
+    g_autofree char *word = g_strdup_printf(" %s ", flag);
+
+    if (!g_file_get_contents("/proc/cpuinfo", &cpuinfo, NULL, NULL)) {
+        return false;
+    }
+    g_strdelimit(cpuinfo, "\n", ' ');
+    return strstr(cpuinfo, word) != NULL;
+}
+
+bool has_access(TestVM *vm, uint8_t access)
+{
+    if (!vm->engine->in_kernel || !access || (access & R)) {
+        return true;
+    }
+    return access == X && host_has("ept_x_only");
+}
+
+uint8_t possible_access(TestVM *vm, uint8_t access)
+{
+    return has_access(vm, access) ? access : 0;
+}
+
 void set_access(TestVM *vm, uint64_t gpa, uint8_t access)
 {
     g_assert_cmpint(try_set_access(vm, 0, gpa, access), ==, 0);

@@ -39,7 +39,7 @@ static void test_crossing_read(TestVM *vm)
     finish_ok(vm, 0);
     g_assert_cmphex(result(vm, 0), ==, MARK);
 
-    set_access(vm, PAGE_A, W);
+    set_access(vm, PAGE_A, possible_access(vm, W));
     rip = begin_insn(vm, &load);
     pass_pf(vm, 0, rip, PAGE_B - 1, R);
     pass_pf(vm, 0, rip, PAGE_B, R);
@@ -111,8 +111,8 @@ static void test_four_pages(TestVM *vm)
     uint64_t rip;
 
     enable_pf(vm, 0);
-    set_access(vm, PAGE_A, W | X);
-    set_access(vm, PAGE_B, X);
+    set_access(vm, PAGE_A, possible_access(vm, W | X));
+    set_access(vm, PAGE_B, possible_access(vm, X));
     set_access(vm, PAGE_C, R);
     set_access(vm, PAGE_D, 0);
     for (unsigned i = 0; i < 3; i++) {
@@ -130,6 +130,43 @@ static void test_four_pages(TestVM *vm)
 
 /* Reading and writing. */
 
+/*
+ * Pass what an instruction has that reads and writes a page which it may not
+ * access at all.  What the processor takes for a write alone is one event.
+ */
+static void pass_both(TestVM *vm, uint64_t rip, uint64_t gpa)
+{
+    unsigned seen = 0;
+
+    while (seen != (R | W)) {
+        g_autofree ToolEvent *event =
+            tool_expect_event(vm->tool, 0, KVMI_EVENT_PF);
+        struct kvmi_event_pf_reply reply = { };
+
+        g_assert_cmphex(event->common.regs.rip, ==, rip);
+        g_assert_cmphex(event->own.pf.gpa, ==, gpa);
+        g_assert_cmphex(event->own.pf.mode & seen, ==, 0);
+        seen |= event->own.pf.mode;
+        if (!has_access(vm, W) && event->own.pf.mode == W) {
+            seen |= R;
+        }
+        reply_pf(vm, event, KVMI_EVENT_ACTION_CONTINUE, &reply);
+    }
+}
+
+/* Step over one that reads and writes: its first event may be either. */
+static void step_either(TestVM *vm, uint64_t rip, uint64_t gpa)
+{
+    g_autofree ToolEvent *event = tool_expect_event(vm->tool, 0,
+                                                    KVMI_EVENT_PF);
+    struct kvmi_event_pf_reply reply = { .singlestep = 1 };
+
+    g_assert_cmphex(event->common.regs.rip, ==, rip);
+    g_assert_cmphex(event->own.pf.gpa, ==, gpa);
+    g_assert_cmphex(event->own.pf.mode & (R | W), !=, 0);
+    reply_pf(vm, event, KVMI_EVENT_ACTION_RETRY, &reply);
+}
+
 static void test_read_modify_write(TestVM *vm)
 {
     static const Insn add = {
@@ -140,39 +177,23 @@ static void test_read_modify_write(TestVM *vm)
     enable_pf(vm, 0);
     set_access(vm, PAGE_A, 0);
     rip = begin_insn(vm, &add);
-    pass_pf(vm, 0, rip, PAGE_A, R);
-    pass_pf(vm, 0, rip, PAGE_A, W);
+    pass_both(vm, rip, PAGE_A);
     finish_ok(vm, 0);
     g_assert_cmpuint(read_u64(vm, PAGE_A), ==, 5);
     /* with singlestep the page is open in every way */
-    step_pf(vm, 0, begin_insn(vm, &add), PAGE_A, R);
+    step_either(vm, begin_insn(vm, &add), PAGE_A);
     finish_ok(vm, 0);
     g_assert_cmpuint(read_u64(vm, PAGE_A), ==, 10);
     set_access(vm, PAGE_A, R);
     pass_pf(vm, 0, begin_insn(vm, &add), PAGE_A, W);
     finish_ok(vm, 0);
-    set_access(vm, PAGE_A, W);
-    pass_pf(vm, 0, begin_insn(vm, &add), PAGE_A, R);
-    finish_ok(vm, 0);
-    g_assert_cmpuint(read_u64(vm, PAGE_A), ==, 20);
-}
-
-/* One event for each kind, in the one or the other order. */
-static void pass_both(TestVM *vm, uint64_t rip, uint64_t gpa)
-{
-    unsigned seen = 0;
-
-    for (unsigned i = 0; i < 2; i++) {
-        g_autofree ToolEvent *event =
-            tool_expect_event(vm->tool, 0, KVMI_EVENT_PF);
-        struct kvmi_event_pf_reply reply = { };
-
-        g_assert_cmphex(event->common.regs.rip, ==, rip);
-        g_assert_cmphex(event->own.pf.gpa, ==, gpa);
-        seen |= event->own.pf.mode;
-        reply_pf(vm, event, KVMI_EVENT_ACTION_CONTINUE, &reply);
+    g_assert_cmpuint(read_u64(vm, PAGE_A), ==, 15);
+    if (has_access(vm, W)) {
+        set_access(vm, PAGE_A, W);
+        pass_pf(vm, 0, begin_insn(vm, &add), PAGE_A, R);
+        finish_ok(vm, 0);
+        g_assert_cmpuint(read_u64(vm, PAGE_A), ==, 20);
     }
-    g_assert_cmphex(seen, ==, R | W);
 }
 
 static void expect_atomic(TestVM *vm, const Insn *insn)
@@ -183,8 +204,12 @@ static void expect_atomic(TestVM *vm, const Insn *insn)
         set_access(vm, PAGE_A, R);
         pass_pf(vm, 0, begin_insn(vm, insn), PAGE_A, W);
         finish_ok(vm, 0);
-        set_access(vm, PAGE_A, W);
-        pass_pf(vm, 0, begin_insn(vm, insn), PAGE_A, R);
+        if (has_access(vm, W)) {
+            set_access(vm, PAGE_A, W);
+            pass_pf(vm, 0, begin_insn(vm, insn), PAGE_A, R);
+        } else {
+            pass_pf(vm, 0, begin_insn(vm, insn), PAGE_A, W);
+        }
         finish_ok(vm, 0);
         set_access(vm, PAGE_A, 0);
         rip = begin_insn(vm, insn);
@@ -236,8 +261,8 @@ static void test_atomic_crossing(TestVM *vm)
         pass_pf(vm, 0, begin_insn(vm, &xadd), PAGE_B, W);
         finish_ok(vm, 0);
         g_assert_cmpuint(read_u64(vm, PAGE_B - 4), ==, 2 * i - 1);
-        set_access(vm, PAGE_B, W | X);
-        step_pf(vm, 0, begin_insn(vm, &xadd), PAGE_B, R);
+        set_access(vm, PAGE_B, possible_access(vm, W | X));
+        step_either(vm, begin_insn(vm, &xadd), PAGE_B);
         finish_ok(vm, 0);
         g_assert_cmpuint(read_u64(vm, PAGE_B - 4), ==, 2 * i);
     }
@@ -255,7 +280,7 @@ static void test_rep(TestVM *vm)
 
     enable_pf(vm, 0);
     write_u64(vm, PAGE_A + 1, MARK);
-    set_access(vm, PAGE_A, W);
+    set_access(vm, PAGE_A, possible_access(vm, W));
     set_access(vm, PAGE_B, R);
     rip = begin_insn(vm, &movsb);
     for (unsigned i = 0; i < 5; i++) {
@@ -395,8 +420,8 @@ static void test_xsave(TestVM *vm)
 
         g_test_message("%s", insn.name);
         insn.rdi = PAGE_B - 64;
-        set_access(vm, PAGE_A, RWX & ~kind);
-        set_access(vm, PAGE_B, RWX & ~kind);
+        set_access(vm, PAGE_A, possible_access(vm, RWX & ~kind));
+        set_access(vm, PAGE_B, possible_access(vm, RWX & ~kind));
         rip = begin_insn(vm, &insn);
         pass_pf(vm, 0, rip, PAGE_B - 64, kind);
         pass_pf(vm, 0, rip, PAGE_B, kind);
@@ -462,10 +487,11 @@ static void test_descriptor(TestVM *vm)
     pointer.base = PAGE_A;
     qtest_memwrite(vm->qts, PAGE_C, &pointer, sizeof(pointer));
     qtest_memwrite(vm->qts, PAGE_A, table, sizeof(table));
-    set_access(vm, PAGE_A, W | X);
+    set_access(vm, PAGE_A, possible_access(vm, W | X));
     pass_pf(vm, 0, begin_insn(vm, &mov) + 3, PAGE_A + GUEST_DS, R);
     finish_ok(vm, 0);
 
+    set_access(vm, PAGE_A, RWX);
     set_access(vm, PAGE_B, 0);
     pass_pf(vm, 0, begin_insn(vm, &sgdt), PAGE_B, W);
     finish_ok(vm, 0);
@@ -506,6 +532,10 @@ static void test_execute_only(TestVM *vm)
                  0x89, 0x05, 0xfa, 0xff, 0xff, 0xff }, 12,
     };
 
+    if (!has_access(vm, X)) {
+        g_test_skip("KVM's processor has no execute-only pages");
+        return;
+    }
     enable_pf(vm, 0);
     set_access(vm, CODE, X);
     for (unsigned i = 0; i < 3; i++) {
