@@ -77,6 +77,9 @@ static const char *missing(const Engine *engine, unsigned needs)
     if ((needs & NEEDS_PAGE_ACCESS) && engine->in_kernel && !host_has("svm")) {
         return "the kernel's engine has page access on AMD's processors only";
     }
+    if ((needs & NEEDS_COMMAND_QUEUE) && engine->in_kernel) {
+        return "the kernel's engine takes one command to a vCPU at a time";
+    }
     if ((needs & NEEDS_TASK_SWITCHES) && engine->in_kernel) {
         return "the kernel's engine does not report task switches yet";
     }

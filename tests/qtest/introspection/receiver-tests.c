@@ -188,7 +188,7 @@ static void test_half_a_reply(TestVM *vm)
 }
 
 static const TestCase cases[] = {
-    { "receiver/commands-and-reply", test_commands_and_reply, NEEDS_PAGE_ACCESS },
+    { "receiver/commands-and-reply", test_commands_and_reply, NEEDS_COMMAND_QUEUE },
     { "receiver/commands-behind-reply", test_commands_behind_reply },
     { "receiver/replies-of-two", test_replies_of_two },
     { "receiver/half-a-reply", test_half_a_reply },

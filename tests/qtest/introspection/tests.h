@@ -15,6 +15,7 @@ enum {
     NEEDS_READ_ONLY_RAM = 8,    /* a read-only alias of RAM is one */
     NEEDS_PAGE_ACCESS = 16,
     NEEDS_TASK_SWITCHES = 32,   /* their writes to CR0 and CR3 are events */
+    NEEDS_COMMAND_QUEUE = 64,   /* to a vCPU that has not answered another */
 };
 
 typedef struct TestCase {
