@@ -57,15 +57,13 @@ def connect(port, busy):
     say(0)
 
 
-def stops(point, counter):
-    """Of a point whose hits GDB counts and, with 'ignore', goes on from at once."""
+def hit(point, counter, go_through):
+    """The time of HITS of the guest's hits of a point that is hit without end."""
     try:
-        point.silent = True
         go_on()
         hits, counted, busy = point.hit_count, read_number(counter), read_number(State.busy)
-        point.ignore_count = HITS - 1
         start = time.monotonic()
-        go_on()
+        go_through(point)
         end = time.monotonic()
         hits = point.hit_count - hits
         counted = read_number(counter) - counted
@@ -79,17 +77,46 @@ def stops(point, counter):
         point.delete()
 
 
-@for_bench
-def breakpoint_hits(address, counter):
-    """An instruction that the guest comes to without end."""
-    stops(gdb.Breakpoint(f'*{address:#x}'), counter)
+def told(_):
+    """GDB says at each hit where the guest is, and is told to go on."""
+    for _ in range(HITS):
+        go_on()
+
+
+def ignored(point):
+    """Nobody hears of the hits but the last: GDB counts them, and goes on at once."""
+    point.ignore_count = HITS - 1
+    go_on()
+
+
+def at_instruction(address):
+    """One that the guest comes to without end."""
+    return gdb.Breakpoint(f'*{address:#x}')
+
+
+def at_memory(address):
+    """Some to which the guest writes something else without end."""
+    return gdb.Breakpoint(f'*(unsigned long *){address:#x}', gdb.BP_WATCHPOINT, gdb.WP_WRITE)
 
 
 @for_bench
-def watchpoint_hits(address, counter):
-    """Memory to which the guest writes something else without end."""
-    stops(gdb.Breakpoint(f'*(unsigned long *){address:#x}', gdb.BP_WATCHPOINT, gdb.WP_WRITE),
-          counter)
+def breakpoint_told(address, counter):
+    hit(at_instruction(address), counter, told)
+
+
+@for_bench
+def breakpoint_ignored(address, counter):
+    hit(at_instruction(address), counter, ignored)
+
+
+@for_bench
+def watchpoint_told(address, counter):
+    hit(at_memory(address), counter, told)
+
+
+@for_bench
+def watchpoint_ignored(address, counter):
+    hit(at_memory(address), counter, ignored)
 
 
 @for_bench

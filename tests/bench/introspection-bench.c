@@ -116,6 +116,26 @@ static void wait_guest_up(Bench *b)
     b->request = peek(b, MAILBOX(request), 8);
 }
 
+/*
+ * What a vCPU does that is at work: 1: incq counter; jmp 1b
+ *
+ * While it has no request it executes PAUSE, by which it leaves TCG's code each
+ * time, and takes the BQL.
+ */
+#define WORK_PAGE (GUEST_SCRATCH + 0x100000)
+
+typedef struct Work {
+    uint8_t inc[4];
+    uint32_t counter;
+    uint8_t jmp[2];
+} __attribute__((packed)) Work;
+
+static const Work work = {
+    .inc = { 0x48, 0xff, 0x04, 0x25 },
+    .counter = MAILBOX_OF(1, counter),
+    .jmp = { 0xeb, 0xf6 },
+};
+
 static void begin_op(Bench *b, enum GuestOp op, uint64_t arg0, uint64_t arg1,
                      uint64_t arg2)
 {
@@ -174,6 +194,17 @@ static void continue_all(Bench *b, GPtrArray *events)
         continue_event(b);
     }
     g_ptr_array_free(events, TRUE);
+}
+
+static void start_second_vcpu(Bench *b)
+{
+    MUST(kvmi_write_physical(b->vm, WORK_PAGE, &work, sizeof(work), &err));
+    begin_op(b, OP_START_VCPU, 1, 0, 0);
+    wait_for_value(b, MAILBOX_OF(1, magic), 4, GUEST_MAGIC, "the second vCPU");
+    poke(b, MAILBOX_OF(1, op), OP_CALL, 4);
+    poke(b, MAILBOX_OF(1, arg[0]), WORK_PAGE, 8);
+    poke(b, MAILBOX_OF(1, request), 1, 8);
+    wait_for_value(b, MAILBOX_OF(1, started), 8, 1, "its work");
 }
 
 /* The guest changes CR3 without end, and waits in the first event of that. */
@@ -252,14 +283,19 @@ static void gdb_begin_op(Bench *b, uint64_t request, enum GuestOp op,
 }
 
 /*
- * It has started its second vCPU, which spins, and changes CR3 without end; it
- * has stopped at the instruction.
+ * Its second vCPU is at work, and it changes CR3 without end; it has stopped at
+ * the instruction.
  */
 static void debug(Bench *b)
 {
     gdb_run_until(b, MAILBOX(magic), GUEST_MAGIC);
     gdb_begin_op(b, 1, OP_START_VCPU, 1, 0, 0);
     gdb_run_until(b, MAILBOX_OF(1, magic), GUEST_MAGIC);
+    gdb_write(b->gdb, WORK_PAGE, &work, sizeof(work));
+    gdb_put(b, MAILBOX_OF(1, op), OP_CALL, 4);
+    gdb_put(b, MAILBOX_OF(1, arg[0]), WORK_PAGE, 8);
+    gdb_put(b, MAILBOX_OF(1, request), 1, 8);
+    gdb_run_until(b, MAILBOX_OF(1, started), 1);
     gdb_begin_op(b, 2, OP_WRITE_CR_LOOP, 3, GUEST_PML4_B, GUEST_PML4_A);
     gdb_continue(b->gdb);
     g_usleep(20000);
@@ -391,14 +427,21 @@ static void once_int3_event(Bench *b)
     next_event(b, KVMI_EVENT_BREAKPOINT);
 }
 
-/* As a tool uses it: the tool does what the instruction does. */
+/*
+ * As a tool uses it: the tool does what the instruction does.  The command and
+ * the answer to the event go together.
+ */
 static void once_int3_skipped(Bench *b)
 {
-    struct kvm_regs regs = b->event->common.regs;
+    struct kvmi_set_registers msg = { .regs = b->event->common.regs };
+    KvmiRequest *request;
 
-    regs.rip++;
-    MUST(kvmi_set_registers(b->vm, 0, &regs, &err));
-    once_int3_event(b);
+    msg.regs.rip++;
+    MUST((request = kvmi_submit(b->vm, KVMI_SET_REGISTERS, &msg, sizeof(msg),
+                                NULL, 0, true, &err)));
+    retry_event(b);
+    MUST(kvmi_request_finish(b->vm, request, 0, NULL, NULL, &err));
+    next_event(b, KVMI_EVENT_BREAKPOINT);
 }
 
 static void once_gdb_read(Bench *b)
@@ -532,8 +575,10 @@ static void measure_watchpoint(Bench *b, int rounds)
         GPtrArray *events = pause_all(b);
 
         measure(b, "gdb-watchpoint", once_gdb_watchpoint);
-        measure_program(b, "gdb-program-watchpoint", "watchpoint_hits",
+        measure_program(b, "gdb-program-watchpoint", "watchpoint_told",
                         DATA_PAGE, DATA_PAGE);
+        measure_program(b, "gdb-program-watchpoint-ignored",
+                        "watchpoint_ignored", DATA_PAGE, DATA_PAGE);
         continue_all(b, events);
     }
     stop_program(b);
@@ -601,10 +646,9 @@ static void messages(Bench *b, int rounds)
 
     /*
      * What GDB has to stop, and start again, is a VM; one that is at work, as
-     * those are that somebody looks into: the other vCPU spins in both.
+     * those are that somebody looks into.
      */
-    begin_op(b, OP_START_VCPU, 1, 0, 0);
-    wait_for_value(b, MAILBOX_OF(1, magic), 4, GUEST_MAGIC, "the second vCPU");
+    start_second_vcpu(b);
     for (i = 0; i < rounds; i++) {
         begin_cr_events(b);
         measure(b, "cr-event-at-work", once_cr_event);
@@ -622,8 +666,10 @@ static void messages(Bench *b, int rounds)
         gdb_continue(b->gdb);
         measure(b, "gdb-read-at-work", once_gdb_read_running);
         gdb_interrupt(b->gdb);
-        measure_program(b, "gdb-program-breakpoint", "breakpoint_hits",
+        measure_program(b, "gdb-program-breakpoint", "breakpoint_told",
                         b->breakpoint, MAILBOX(counter));
+        measure_program(b, "gdb-program-breakpoint-ignored",
+                        "breakpoint_ignored", b->breakpoint, MAILBOX(counter));
         measure_program(b, "gdb-program-read-at-work", "reads_running",
                         GUEST_SCRATCH, 0);
         continue_all(b, events);

@@ -192,6 +192,7 @@ static void send_due(IntrospectionVCPU *v)
     bql_unlock();
 
     if (s) {
+        introspection_vcpu_begin_turn(v, s);
         event_send(s, &msg);
         session_unref(s);
     }
@@ -221,6 +222,7 @@ void introspection_vcpu_enters_guest(CPUState *cpu)
 {
     IntrospectionVCPU *v = cpu->introspection;
 
+    introspection_vcpu_end_turn(v);
     /* A reset has taken back what was to be delivered. */
     v->delivery.pending &= cpu->exception_index == v->delivery.vector;
     if (v->injection.pending && !v->repeating && !v->delivery.pending &&

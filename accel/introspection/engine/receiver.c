@@ -27,7 +27,7 @@ bool receiver_init(IntrospectionSession *s, Error **errp)
 {
     Receiver *r = &s->receiver;
 
-    qemu_mutex_init(&r->lock);
+    qemu_sem_init(&r->reader, 1);
     r->buf = g_malloc(RECEIVE_SIZE);
     r->turn = epoll_create1(EPOLL_CLOEXEC);
     if (r->turn < 0 || set_turn(s, EPOLL_CTL_ADD, EPOLLIN) < 0) {
@@ -46,7 +46,7 @@ void receiver_cleanup(IntrospectionSession *s)
     }
     g_free(r->buf);
     error_free(r->broken);
-    qemu_mutex_destroy(&r->lock);
+    qemu_sem_destroy(&r->reader);
 }
 
 /*
@@ -153,20 +153,25 @@ static bool act_on_all(IntrospectionSession *s, Error **errp)
     return ok;
 }
 
+static bool try_to_read(Receiver *r)
+{
+    return qemu_sem_timedwait(&r->reader, 0) == 0;
+}
+
 /*
- * Get the lock, unless a vCPU reads: the session's thread has to write what the
- * socket did not take, and must not wait for that vCPU.  Where the tool is gone
- * there is nothing to write, and the vCPU notices and ends its turn.
+ * Become the reader, unless a vCPU is: the session's thread has to write what
+ * the socket did not take, and must not wait for that vCPU.  Where the tool is
+ * gone there is nothing to write, and the vCPU notices and ends its turn.
  */
-static bool try_lock(IntrospectionSession *s)
+static bool become_reader(IntrospectionSession *s)
 {
     struct pollfd hangup = { .fd = s->fd };
 
-    if (qemu_mutex_trylock(&s->receiver.lock) == 0) {
+    if (try_to_read(&s->receiver)) {
         return true;
     }
     if (RETRY_ON_EINTR(poll(&hangup, 1, 0)) > 0) {
-        qemu_mutex_lock(&s->receiver.lock);
+        qemu_sem_wait(&s->receiver.reader);
         return true;
     }
     return false;
@@ -178,7 +183,7 @@ void receiver_run(IntrospectionSession *s, Error **errp)
     bool ok = true;
 
     while (ok && wait_for_tool(s, true, errp)) {
-        if (!try_lock(s)) {
+        if (!become_reader(s)) {
             /* A vCPU was quicker, or is just about to leave. */
             continue;
         }
@@ -188,7 +193,7 @@ void receiver_run(IntrospectionSession *s, Error **errp)
         }
         ok = ok && act_on_all(s, errp);
         qatomic_set(&r->handed_on, !ok);
-        qemu_mutex_unlock(&r->lock);
+        qemu_sem_post(&r->reader);
     }
 }
 
@@ -196,16 +201,22 @@ bool receiver_begin_turn(IntrospectionSession *s)
 {
     Receiver *r = &s->receiver;
 
-    if (qemu_mutex_trylock(&r->lock)) {
+    if (!try_to_read(r)) {
         return false;
     }
     if (r->handed_on) {
-        qemu_mutex_unlock(&r->lock);
+        qemu_sem_post(&r->reader);
         return false;
     }
     /* The session's thread sleeps on, but for a hang-up. */
     set_turn(s, EPOLL_CTL_MOD, 0);
     return true;
+}
+
+static void hand_on(IntrospectionSession *s)
+{
+    qatomic_set(&s->receiver.handed_on, true);
+    event_notifier_set(&s->out_notifier);
 }
 
 /* False when the session's thread has to do it. */
@@ -215,7 +226,7 @@ static bool act_on_vcpu(IntrospectionSession *s, const struct kvmi_msg_hdr *hdr)
            act_on_message(s, hdr);
 }
 
-void receiver_take_turn(IntrospectionSession *s, ReceiverKick *kick)
+bool receiver_take_turn(IntrospectionSession *s, ReceiverKick *kick)
 {
     struct pollfd fds[] = {
         { .fd = s->fd, .events = POLLIN },
@@ -231,20 +242,25 @@ void receiver_take_turn(IntrospectionSession *s, ReceiverKick *kick)
             ok = RETRY_ON_EINTR(poll(fds, ARRAY_SIZE(fds), -1)) > 0;
             if (ok && fds[1].revents) {
                 event_notifier_test_and_clear(&kick->notifier);
-                return;
+                return true;
             }
             ok = ok && read_socket(s);
         }
     }
-    if (!ok || have_message(&s->receiver, &hdr)) {
-        qatomic_set(&s->receiver.handed_on, true);
-        event_notifier_set(&s->out_notifier);
+    if (!ok) {
+        hand_on(s);
     }
+    return ok;
 }
 
 void receiver_end_turn(IntrospectionSession *s)
 {
+    struct kvmi_msg_hdr hdr;
+
+    if (have_message(&s->receiver, &hdr)) {
+        hand_on(s);
+    }
     /* In this order: nobody else's turn may have begun. */
     set_turn(s, EPOLL_CTL_MOD, EPOLLIN);
-    qemu_mutex_unlock(&s->receiver.lock);
+    qemu_sem_post(&s->receiver.reader);
 }

@@ -16,12 +16,13 @@
  */
 typedef struct Receiver {
     /*
-     * Held while somebody reads, and acts on it.  Taken before the BQL.  With
-     * the BQL held it is only tried: who does not get it is not needed.
+     * Who has decremented this reads the socket, acts on what it finds, and
+     * owns what follows.  Waited for before the BQL is taken.  With the BQL held
+     * it is only tried: who does not get it is not needed.  No mutex: what a
+     * vCPU has begun is ended for it where its thread ends.
      */
-    QemuMutex lock;
+    QemuSemaphore reader;
 
-    /* @lock */
     uint8_t *buf;
     size_t pos;                     /* of the first message in @buf */
     size_t len;
@@ -32,7 +33,7 @@ typedef struct Receiver {
 
     /*
      * Only the session's thread may go on: it takes more than a vCPU can do.
-     * Set with @lock held, read without.
+     * Set by the reader, read by anybody.
      */
     bool handed_on;
 } Receiver;
@@ -55,10 +56,11 @@ void receiver_run(IntrospectionSession *s, Error **errp);
 
 /*
  * A vCPU's thread: begin, false if somebody reads already; read until there is
- * a kick, BQL not held; and end.
+ * a kick, BQL not held, as often as it likes (false: only the session's thread
+ * can go on); and end.
  */
 bool receiver_begin_turn(IntrospectionSession *s);
-void receiver_take_turn(IntrospectionSession *s, ReceiverKick *kick);
+bool receiver_take_turn(IntrospectionSession *s, ReceiverKick *kick);
 void receiver_end_turn(IntrospectionSession *s);
 
 #endif

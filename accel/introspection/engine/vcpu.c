@@ -241,16 +241,38 @@ void introspection_vcpu_detach(CPUState *cpu, IntrospectionSession *s)
     }
 }
 
+void introspection_vcpu_begin_turn(IntrospectionVCPU *v,
+                                   IntrospectionSession *s)
+{
+    if (v->receives && !v->turn && receiver_begin_turn(s)) {
+        v->turn = session_ref(s);
+    }
+}
+
+void introspection_vcpu_end_turn(IntrospectionVCPU *v)
+{
+    IntrospectionSession *s = g_steal_pointer(&v->turn);
+
+    if (s) {
+        receiver_end_turn(s);
+        session_unref(s);
+    }
+}
+
 bool introspection_vcpu_receive(CPUState *cpu)
 {
     IntrospectionVCPU *v = cpu->introspection;
-    IntrospectionSession *s;
 
-    if (!v || !v->session || !v->wait.valid ||
-        !v->kick.notifier.initialized || !receiver_begin_turn(v->session)) {
+    if (!v) {
         return false;
     }
-    s = session_ref(v->session);
+    v->receives = v->kick.notifier.initialized;
+    if (v->session && v->wait.valid) {
+        introspection_vcpu_begin_turn(v, v->session);
+    }
+    if (!v->turn) {
+        return false;
+    }
 
     qatomic_set(&v->kick.kicked, false);
     qatomic_set(&v->kick.listening, true);
@@ -259,16 +281,18 @@ bool introspection_vcpu_receive(CPUState *cpu)
      * found here, or who has put it there finds that it has to kick.
      */
     smp_mb();
-    if (cpu_thread_is_idle(cpu)) {
+    if (!cpu_thread_is_idle(cpu)) {
+        /* Its turn goes on when it has done that. */
+    } else if (v->wait.valid && v->session == v->turn) {
         bql_unlock();
-        receiver_take_turn(s, &v->kick);
-        receiver_end_turn(s);
+        if (!receiver_take_turn(v->turn, &v->kick)) {
+            introspection_vcpu_end_turn(v);
+        }
         bql_lock();
     } else {
-        receiver_end_turn(s);
+        introspection_vcpu_end_turn(v);
     }
     qatomic_set(&v->kick.listening, false);
-    session_unref(s);
     return true;
 }
 
@@ -331,6 +355,7 @@ void introspection_vcpu_remove(CPUState *cpu)
     if (v->session && v->wait.valid && !v->reply_queued) {
         g_array_append_val(v->session->removed_waits, v->wait);
     }
+    introspection_vcpu_end_turn(v);
     introspection_vcpu_set_events(v, 0);
     while ((item = g_queue_pop_head(&v->inbox))) {
         if (item->type == ITEM_COMMAND) {

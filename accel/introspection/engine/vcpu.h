@@ -83,6 +83,10 @@ typedef struct IntrospectionVCPU {
 
     ReceiverKick kick;              /* while it reads the socket itself */
 
+    /* The vCPU's thread. */
+    bool receives;                  /* it comes to introspection_vcpu_receive() */
+    IntrospectionSession *turn;     /* it reads this one's socket; a reference */
+
     /* The vCPU's thread; others only while it runs their work. */
     uint32_t events;                /* 1 << KVMI_EVENT_* */
     uint32_t crs;                   /* watched: 1 << number */
@@ -128,6 +132,15 @@ void introspection_vcpu_set_events(IntrospectionVCPU *v, uint32_t events);
 
 /* What keeps @v from running may have changed.  BQL held. */
 void introspection_vcpu_update_blocked(IntrospectionVCPU *v);
+
+/*
+ * The vCPU will wait for @s's tool: nobody else is to be woken by what that
+ * sends next.  On the vCPU's thread, which comes to introspection_vcpu_receive()
+ * or goes on in the guest.
+ */
+void introspection_vcpu_begin_turn(IntrospectionVCPU *v,
+                                   IntrospectionSession *s);
+void introspection_vcpu_end_turn(IntrospectionVCPU *v);
 
 /* For query-introspection.  BQL held. */
 IntrospectionWaitingVcpuList *
