@@ -316,6 +316,8 @@ static void expect_hook_ended(TestVM *vm, const char *command,
     expect_outcome(vm, "not-hooked");
     tool_accept(vm->tool);
     expect_sent_away(vm);
+    /* That one may have come as far as to "handshaking". */
+    vm_wait_state_event(vm, "suspended");
     qtest_qmp_send(vm->qts, "{'execute': 'introspection-hook',"
                    " 'arguments': {'timeout': 60}}");
     vm_wait_state_event(vm, "handshaking");
