@@ -220,6 +220,32 @@ static void handshake_timeout_cb(void *opaque)
     handshake_failed(s, why);
 }
 
+/* Say hello. */
+static void begin_handshake(Introspection *s)
+{
+    Error *err = NULL;
+
+    g_clear_pointer(&s->failure, g_free);
+    introspection_answer_clear(&s->answer);
+    s->auth_method = 0;
+    set_state(s, INTROSPECTION_STATE_HANDSHAKING, NULL);
+    timer_mod(s->handshake_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              s->handshake_timeout * 1000LL);
+
+    introspection_hello_init(&s->hello.base, &qemu_uuid, s->start_time,
+                             qemu_get_vm_name());
+    /* To tools that send a cookie it is what it always was. */
+    if (s->key && s->auth != INTROSPECTION_AUTH_COOKIE &&
+        !introspection_auth_hello(&s->hello, auth_methods(s), &err)) {
+        handshake_ended(s, error_get_pretty(err));
+        error_report_err(err);
+        return;
+    }
+    if (!send_part(s, &s->hello, s->hello.base.struct_size)) {
+        handshake_failed(s, "it did not take QEMU's part of the handshake");
+    }
+}
+
 /* The engine's session has ended by itself. */
 static void session_closed(void *opaque, IntrospectionSession *session,
                            const char *reason)
@@ -233,7 +259,12 @@ static void session_closed(void *opaque, IntrospectionSession *session,
     s->cut = false;
     timer_del(s->unhook_timer);
     set_away(s, reason);
-    disconnect(s);
+    if (s->next_tool && !s->suspended) {
+        s->next_tool = false;
+        begin_handshake(s);
+    } else {
+        disconnect(s);
+    }
 }
 
 static void unhook(Introspection *s, const char *reason)
@@ -294,52 +325,47 @@ static void hook(Introspection *s)
     release_guest();
 }
 
-/* The listening socket has a tool: whoever comes now is sent away. */
-static void refuse_client(QIONetListener *listener, QIOChannelSocket *client,
-                          gpointer opaque)
+/*
+ * The listening socket has a tool: whoever comes now is sent away, unless that
+ * tool had gone before, which is only noticed here.
+ */
+static void next_client(QIONetListener *listener, QIOChannelSocket *client,
+                        gpointer opaque)
 {
     Introspection *s = opaque;
+    int fd;
 
-    trace_introspection_second_tool_refused(s->id);
-    qio_channel_close(QIO_CHANNEL(client), NULL);
+    if (!introspection_peer_has_gone(socket_fd(s))) {
+        trace_introspection_second_tool_refused(s->id);
+        qio_channel_close(QIO_CHANNEL(client), NULL);
+        return;
+    }
+    disconnect(s);
+    fd = qemu_dup(client->fd);
+    if (fd < 0) {
+        warn_report("introspection object '%s': cannot duplicate the socket: "
+                    "%s", s->id, strerror(errno));
+    } else if (qemu_chr_add_client(qemu_chr_fe_get_driver(&s->chr), fd) < 0) {
+        close(fd);
+    }
 }
 
 static void connection_opened(Introspection *s)
 {
     SocketChardev *sock = socket_of(s);
-    Error *err = NULL;
 
-    if (s->session) {
-        unhook(s, "the tool has closed the connection");
-    }
     if (s->suspended) {
         trace_introspection_tool_refused(s->id);
         disconnect(s);
         return;
     }
     if (sock->is_listen) {
-        qio_net_listener_set_client_func(sock->listener, refuse_client, s,
-                                         NULL);
+        qio_net_listener_set_client_func(sock->listener, next_client, s, NULL);
     }
-
-    g_clear_pointer(&s->failure, g_free);
-    introspection_answer_clear(&s->answer);
-    s->auth_method = 0;
-    set_state(s, INTROSPECTION_STATE_HANDSHAKING, NULL);
-    timer_mod(s->handshake_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-              s->handshake_timeout * 1000LL);
-
-    introspection_hello_init(&s->hello.base, &qemu_uuid, s->start_time,
-                             qemu_get_vm_name());
-    /* To tools that send a cookie it is what it always was. */
-    if (s->key && s->auth != INTROSPECTION_AUTH_COOKIE &&
-        !introspection_auth_hello(&s->hello, auth_methods(s), &err)) {
-        handshake_ended(s, error_get_pretty(err));
-        error_report_err(err);
-        return;
-    }
-    if (!send_part(s, &s->hello, s->hello.base.struct_size)) {
-        handshake_failed(s, "it did not take QEMU's part of the handshake");
+    /* What the last tool has sent is dealt with first. */
+    s->next_tool = s->session;
+    if (!s->next_tool) {
+        begin_handshake(s);
     }
 }
 
@@ -350,6 +376,7 @@ static void connection_closed(Introspection *s)
         timer_del(s->handshake_timer);
         return;
     }
+    s->next_tool = false;
     /* While hooked the engine sees it too, after what the tool sent last. */
     if (s->state == INTROSPECTION_STATE_HANDSHAKING) {
         handshake_failed(s, "it has closed the connection during the "

@@ -56,6 +56,7 @@ struct Introspection {
     char *reported_failure;             /* since the VM was hooked last */
     bool cut;                           /* the last session, by QEMU */
     IntrospectionSession *session;      /* set: hooked or unhooking */
+    bool next_tool;                     /* is there before that has ended */
 
     /* lifecycle.c */
     bool unhooked;                      /* by introspection-unhook */

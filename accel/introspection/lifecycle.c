@@ -70,7 +70,8 @@ void introspection_reconsider(void)
 {
     const char *reason;
 
-    if (!introspection) {
+    /* Where QEMU ends, what the reasons are looked up in is gone. */
+    if (!introspection || ending) {
         return;
     }
     reason = introspection_suspended_because(introspection);

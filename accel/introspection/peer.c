@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <poll.h>
 #include "qemu/sockets.h"
 #include "peer.h"
 
@@ -82,4 +83,14 @@ char *introspection_peer_in_words(int fd)
     }
     return g_strdup_printf(" (process %" PRId64 ", user %" PRId64 ")",
                            peer->pid, peer->uid);
+}
+
+bool introspection_peer_has_gone(int fd)
+{
+    struct pollfd pollfd = { .fd = fd };
+
+#ifdef POLLRDHUP
+    pollfd.events = POLLRDHUP;
+#endif
+    return RETRY_ON_EINTR(poll(&pollfd, 1, 0)) > 0;
 }

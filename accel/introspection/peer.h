@@ -14,4 +14,7 @@ IntrospectionPeerCredentials *introspection_peer_credentials(int fd);
 /* The same in words, " (process 1, user 2)", or an empty string. */
 char *introspection_peer_in_words(int fd);
 
+/* It has closed the socket, whether or not all it sent has been read. */
+bool introspection_peer_has_gone(int fd);
+
 #endif

@@ -159,7 +159,9 @@ void *page_grants_shadow(PageGrants *grants, uint64_t gfn, vaddr page,
         size_t in_page, in_ctx, n;
 
         n = bytes_in_page(grant, gfn, page, &in_page, &in_ctx);
-        memcpy(shadow->memory + in_page, grant->ctx_data + in_ctx, n);
+        if (n) {
+            memcpy(shadow->memory + in_page, grant->ctx_data + in_ctx, n);
+        }
     }
     return shadow->memory;
 }

@@ -345,7 +345,7 @@ static void test_server_reconnect(TestVM *vm)
     for (int i = 0; i < 5; i++) {
         tool_hook(vm->tool);
         tool_close(vm->tool);
-        tool_connect_again(vm->tool, vm->socket);
+        tool_connect(vm->tool, vm->socket);
     }
     tool_hook(vm->tool);
 }
@@ -358,7 +358,7 @@ static void test_server_after_garbage(TestVM *vm)
     tool_receive_hello(vm->tool, hello);
     tool_send_bytes(vm->tool, "garbage!", 8);
     tool_expect_eof(vm->tool);
-    tool_connect_again(vm->tool, vm->socket);
+    tool_connect(vm->tool, vm->socket);
     tool_hook(vm->tool);
 }
 
@@ -374,8 +374,44 @@ static void test_server_second_refused(TestVM *vm)
 
     expect_hooked(vm);
     tool_close(vm->tool);
-    tool_connect_again(vm->tool, vm->socket);
+    tool_connect(vm->tool, vm->socket);
     tool_hook(vm->tool);
+}
+
+/* It comes while QEMU has not been told yet that the last one is gone. */
+static void test_server_next(TestVM *vm)
+{
+    start_server(vm);
+    for (int i = 0; i < 5; i++) {
+        tool_hook(vm->tool);
+        expect_hooked(vm);
+        vm_block_main_loop(vm);
+        tool_close(vm->tool);
+        tool_connect(vm->tool, vm->socket);
+        vm_unblock_main_loop(vm);
+    }
+    tool_hook(vm->tool);
+}
+
+/* What the last one has sent counts. */
+static void test_server_next_after_reply(TestVM *vm)
+{
+    g_autofree ToolEvent *event = NULL;
+
+    start_server(vm);
+    tool_hook(vm->tool);
+    vm_guest_wait_up(vm, 0);
+    vm_watch_cr(vm, 0, 3);
+    vm_guest_begin(vm, 0, OP_WRITE_CR, 3, GUEST_PML4_B);
+    event = tool_expect_event(vm->tool, 0, KVMI_EVENT_CR);
+    vm_block_main_loop(vm);
+    tool_continue_with(vm->tool, event, GUEST_PML4_A);
+    tool_close(vm->tool);
+    tool_connect(vm->tool, vm->socket);
+    vm_unblock_main_loop(vm);
+    tool_hook(vm->tool);
+    g_assert_cmpint(vm_guest_finish(vm, 0), ==, GUEST_OK);
+    g_assert_cmphex(vm_guest_get(vm, 0, result[0]), ==, GUEST_PML4_A);
 }
 
 static const TestCase cases[] = {
@@ -424,6 +460,9 @@ static const TestCase cases[] = {
       .unstarted = true },
     { "handshake/server-second-refused", test_server_second_refused,
       .unstarted = true },
+    { "handshake/server-next", test_server_next, .unstarted = true },
+    { "handshake/server-next-after-reply", test_server_next_after_reply,
+      NEEDS_RUNNING_GUEST, .unstarted = true },
 };
 
 void introspection_add_handshake_tests(const Engine *engine)

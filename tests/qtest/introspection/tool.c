@@ -142,27 +142,6 @@ static bool wait_readable(int fd, int64_t timeout_ms)
     return RETRY_ON_EINTR(poll(&pollfd, 1, timeout_ms)) == 1;
 }
 
-/*
- * After another connection has ended: QEMU refuses this one for as long as it
- * has not noticed that.
- */
-void tool_connect_again(Tool *tool, const char *path)
-{
-    int64_t end = g_get_monotonic_time() + TOOL_LIMIT_MS * 1000;
-    char byte;
-
-    for (;;) {
-        tool_connect(tool, path);
-        g_assert_true(wait_readable(tool->fd, TOOL_LIMIT_MS));
-        if (RETRY_ON_EINTR(recv(tool->fd, &byte, 1, MSG_PEEK)) == 1) {
-            return;
-        }
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        tool_close(tool);
-        g_usleep(1000);
-    }
-}
-
 bool tool_wait_connection(Tool *tool, int64_t timeout_ms)
 {
     return wait_readable(tool->listener, timeout_ms);

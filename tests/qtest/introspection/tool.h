@@ -53,7 +53,6 @@ Tool *tool_from_listener(int fd);
 Tool *tool_from_connection(int fd);
 void tool_free(Tool *tool);
 void tool_connect(Tool *tool, const char *path);
-void tool_connect_again(Tool *tool, const char *path);
 void tool_accept(Tool *tool);
 bool tool_wait_connection(Tool *tool, int64_t timeout_ms);
 void tool_close(Tool *tool);
