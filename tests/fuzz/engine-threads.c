@@ -11,7 +11,6 @@
  */
 #include "qemu/osdep.h"
 #include <poll.h>
-#include "block/aio.h"
 #include "hw/core/cpu.h"
 #include "introspection/engine.h"
 #include "introspection/vcpu.h"
@@ -24,6 +23,7 @@
 #include "system/cpus.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
+#include "engine-bh.h"
 #include "engine-bql.h"
 #include "engine-stubs.h"
 
@@ -178,55 +178,11 @@ static void stop_vcpus(void)
     }
 }
 
-/* The main loop, whose bottom halves are run by main_loop() */
-
-typedef struct BottomHalf {
-    QEMUBHFunc *cb;
-    void *opaque;
-} BottomHalf;
-
-/* Not GLib's locks, which ThreadSanitizer does not know. */
-static pthread_mutex_t bh_lock = PTHREAD_MUTEX_INITIALIZER;
-static GQueue bottom_halves = G_QUEUE_INIT;     /* under bh_lock */
-
-AioContext *__wrap_qemu_get_aio_context(void);
-void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
-                                         void *opaque, const char *name);
+/* Whoever breaks the protocol is warned of, some thousand times a second. */
 void __wrap_warn_report(const char *fmt, ...);
-
-AioContext *__wrap_qemu_get_aio_context(void)
-{
-    return NULL;
-}
-
-void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
-                                         void *opaque, const char *name)
-{
-    BottomHalf *bh = g_new(BottomHalf, 1);
-
-    *bh = (BottomHalf) { cb, opaque };
-    pthread_mutex_lock(&bh_lock);
-    g_queue_push_tail(&bottom_halves, bh);
-    pthread_mutex_unlock(&bh_lock);
-}
 
 void __wrap_warn_report(const char *fmt, ...)
 {
-}
-
-/* Run one bottom half, if there is one. */
-static void main_loop(void)
-{
-    g_autofree BottomHalf *bh = NULL;
-
-    pthread_mutex_lock(&bh_lock);
-    bh = g_queue_pop_head(&bottom_halves);
-    pthread_mutex_unlock(&bh_lock);
-    if (bh) {
-        bql_lock();
-        bh->cb(bh->opaque);
-        bql_unlock();
-    }
 }
 
 /* The tool */
@@ -419,14 +375,14 @@ static void run_session(GRand *rand, unsigned totals[2])
         }
         receive(&s);
         manage(&s, rand);
-        main_loop();
+        bh_run();
         if (g_rand_int_range(rand, 0, 2 * COMMANDS_PER_SESSION) == 0) {
             break;
         }
     }
     close(s.fd);
     while (s.session) {
-        main_loop();
+        bh_run();
         sched_yield();
     }
     totals[0] += s.events;

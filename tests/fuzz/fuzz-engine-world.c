@@ -9,7 +9,6 @@
  */
 #include "qemu/osdep.h"
 #include <poll.h>
-#include "block/aio.h"
 #include "hw/core/cpu.h"
 #include "introspection/vcpu.h"
 #include "qapi/error.h"
@@ -20,6 +19,7 @@
 #include "system/cpus.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
+#include "engine-bh.h"
 #include "engine-stubs.h"
 #include "fuzz-engine-world.h"
 
@@ -37,8 +37,6 @@ static struct {
     int tool_fd;
     GByteArray *output;
     GQueue work;                    /* of Work */
-    QEMUBHFunc *bh;
-    void *bh_opaque;
     CPUState *cpus[VCPUS];
     unsigned guest_events;
 } world;
@@ -154,36 +152,6 @@ static void remove_vcpu(unsigned index)
     QTAILQ_REMOVE(&cpus_queue, cpu, node);
     g_free(cpu);
     world.cpus[index] = NULL;
-}
-
-/* The main loop: one bottom half, that of the end of a session */
-
-AioContext *__wrap_qemu_get_aio_context(void);
-void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
-                                         void *opaque, const char *name);
-
-AioContext *__wrap_qemu_get_aio_context(void)
-{
-    return NULL;
-}
-
-void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
-                                         void *opaque, const char *name)
-{
-    g_assert(!world.bh);
-    world.bh = cb;
-    world.bh_opaque = opaque;
-}
-
-static void run_bh(void)
-{
-    QEMUBHFunc *bh = g_steal_pointer(&world.bh);
-
-    if (bh) {
-        bql_lock();
-        bh(world.bh_opaque);
-        bql_unlock();
-    }
 }
 
 /* The manager wants introspection to end: it asks, or it just ends it. */
@@ -320,13 +288,14 @@ int world_begin(const WorldPlan *plan, const void *stream, size_t size)
 void world_end(void)
 {
     run_vcpus();
-    run_bh();
+    bh_run();
     do_work();
     drain();
     for (unsigned i = 0; i < VCPUS; i++) {
         remove_vcpu(i);
     }
     g_assert(g_queue_is_empty(&world.work));
+    g_assert(!bh_run());
     g_byte_array_unref(world.output);
     close(world.tool_fd);
 }

@@ -4,7 +4,6 @@
  * QEMU nobody sees one, because it starts with the BQL held.
  */
 #include "qemu/osdep.h"
-#include "block/aio.h"
 #include "hw/core/cpu.h"
 #include "introspection/engine.h"
 #include "introspection/vcpu.h"
@@ -14,6 +13,7 @@
 #include "system/cpus.h"
 #include "kvmi/accel/introspection/engine/session.h"
 #include "kvmi/accel/introspection/engine/vcpu.h"
+#include "../fuzz/engine-bh.h"
 
 #define STARTED 0
 #define NOT_STARTED 1
@@ -81,29 +81,6 @@ static void *vcpu_thread(void *opaque)
     }
 }
 
-/* The main loop: the session's end */
-
-static GAsyncQueue *ended;
-
-AioContext *__wrap_qemu_get_aio_context(void);
-void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
-                                         void *opaque, const char *name);
-
-AioContext *__wrap_qemu_get_aio_context(void)
-{
-    return NULL;
-}
-
-void __wrap_aio_bh_schedule_oneshot_full(AioContext *ctx, QEMUBHFunc *cb,
-                                         void *opaque, const char *name)
-{
-    Work *work = g_new0(Work, 1);
-
-    work->data = RUN_ON_CPU_HOST_PTR(opaque);
-    g_async_queue_push(ended, work);
-    g_async_queue_push(ended, cb);
-}
-
 static void closed(void *opaque, IntrospectionSession *session,
                    const char *reason)
 {
@@ -157,8 +134,6 @@ static void test_not_started(void)
         .closed = closed,
         .opaque = &over,
     };
-    g_autofree Work *end = NULL;
-    QEMUBHFunc *cb;
     int fds[2];
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds),
@@ -181,11 +156,7 @@ static void test_not_started(void)
     g_assert_cmpint(get_page_access(fds[0], NOT_STARTED), ==, 0);
 
     close(fds[0]);
-    end = g_async_queue_pop(ended);
-    cb = g_async_queue_pop(ended);
-    bql_lock();
-    cb(end->data.host_ptr);
-    bql_unlock();
+    bh_wait();
     g_assert_true(over);
 }
 
@@ -208,7 +179,6 @@ int main(int argc, char **argv)
     alarm(HANG_SECONDS);
     module_call_init(MODULE_INIT_QOM);
     works = g_async_queue_new();
-    ended = g_async_queue_new();
     for (unsigned i = 0; i < VCPUS; i++) {
         add_vcpu(i);
     }
