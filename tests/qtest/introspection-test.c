@@ -12,7 +12,7 @@
  * to be tested.
  */
 #include "qemu/osdep.h"
-#include "introspection/page-access.h"
+#include "introspection/tests.h"
 
 /* Longer than any case, even on a busy machine under a sanitizer. */
 #define CASE_LIMIT_S 180
@@ -73,9 +73,6 @@ static const char *missing(const Engine *engine, unsigned needs)
     }
     if ((needs & NEEDS_READ_ONLY_RAM) && engine->in_kernel) {
         return "QEMU maps read-only aliases of RAM writable for KVM";
-    }
-    if ((needs & NEEDS_PAGE_ACCESS) && engine->in_kernel && !host_has("svm")) {
-        return "the kernel's engine has page access on AMD's processors only";
     }
     if ((needs & NEEDS_COMMAND_QUEUE) && engine->in_kernel) {
         return "the kernel's engine takes one command to a vCPU at a time";

@@ -27,7 +27,8 @@ int try_set_access(TestVM *vm, unsigned vcpu, uint64_t gpa, uint8_t access)
                      sizeof(request), NULL, 0);
 }
 
-bool host_has(const char *flag)
+/* A flag of the processor that KVM uses, as Linux calls it. */
+static bool host_has(const char *flag)
 {
     g_autofree char *cpuinfo = NULL;
     g_autofree char *word = g_strdup_printf(" %s ", flag);

@@ -35,8 +35,6 @@ typedef struct Insn {
 int get_access(TestVM *vm, unsigned vcpu, uint64_t gpa, uint8_t *access);
 int try_set_access(TestVM *vm, unsigned vcpu, uint64_t gpa, uint8_t access);
 void set_access(TestVM *vm, uint64_t gpa, uint8_t access);
-/* A flag of the processor that KVM uses, as Linux calls it. */
-bool host_has(const char *flag);
 /* Whether the engine can restrict a page to that. */
 bool has_access(TestVM *vm, uint8_t access);
 /* @access, or none at all where the engine does not have it. */

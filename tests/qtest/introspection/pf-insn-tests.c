@@ -1060,5 +1060,5 @@ static const TestCase cases[] = {
 
 void introspection_add_pf_insn_tests(const Engine *engine)
 {
-    INTROSPECTION_ADD_CASES_NEEDING(engine, cases, NEEDS_PAGE_ACCESS);
+    INTROSPECTION_ADD_CASES(engine, cases);
 }

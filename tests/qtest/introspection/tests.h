@@ -13,9 +13,8 @@ enum {
     NEEDS_COUNTS = 2,           /* in query-introspection */
     NEEDS_UNPLUG = 4,           /* of a vCPU */
     NEEDS_READ_ONLY_RAM = 8,    /* a read-only alias of RAM is one */
-    NEEDS_PAGE_ACCESS = 16,
-    NEEDS_TASK_SWITCHES = 32,   /* their writes to CR0 and CR3 are events */
-    NEEDS_COMMAND_QUEUE = 64,   /* to a vCPU that has not answered another */
+    NEEDS_TASK_SWITCHES = 16,   /* their writes to CR0 and CR3 are events */
+    NEEDS_COMMAND_QUEUE = 32,   /* to a vCPU that has not answered another */
 };
 
 typedef struct TestCase {
