@@ -161,6 +161,7 @@ int main(int argc, char **argv)
         introspection_add_page_access_tests(engine);
         introspection_add_pf_tests(engine);
         introspection_add_pf_insn_tests(engine);
+        introspection_add_pf_step_tests(engine);
         introspection_add_object_tests(engine);
         introspection_add_unhook_tests(engine);
         introspection_add_auth_tests(engine);

@@ -53,6 +53,7 @@ void introspection_add_receiver_tests(const Engine *engine);
 void introspection_add_page_access_tests(const Engine *engine);
 void introspection_add_pf_tests(const Engine *engine);
 void introspection_add_pf_insn_tests(const Engine *engine);
+void introspection_add_pf_step_tests(const Engine *engine);
 void introspection_add_object_tests(const Engine *engine);
 void introspection_add_unhook_tests(const Engine *engine);
 void introspection_add_auth_tests(const Engine *engine);
