@@ -16,6 +16,8 @@ enum {
     NEEDS_PAGE_ACCESS = 16,
     NEEDS_TASK_SWITCHES = 32,   /* their writes to CR0 and CR3 are events */
     NEEDS_COMMAND_QUEUE = 64,   /* to a vCPU that has not answered another */
+    NEEDS_MAPPING = 128,        /* of memory between VMs */
+    NEEDS_NO_MAPPING = 256,
 };
 
 typedef struct TestCase {
@@ -44,6 +46,7 @@ void introspection_add_guest_tests(const Engine *engine);
 void introspection_add_handshake_tests(const Engine *engine);
 void introspection_add_framing_tests(const Engine *engine);
 void introspection_add_vm_command_tests(const Engine *engine);
+void introspection_add_map_tests(const Engine *engine);
 void introspection_add_vcpu_command_tests(const Engine *engine);
 void introspection_add_event_tests(const Engine *engine);
 void introspection_add_breakpoint_tests(const Engine *engine);
