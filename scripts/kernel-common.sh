@@ -49,35 +49,51 @@ kernel_apply_series()
     done
 }
 
+# The guest's driver, which is a module of its own.
+kvmmem_dir=drivers/virt/kvmmem
+
+# prepend FILE: what is on stdin comes first in it.
+prepend()
+{
+    cat - "$1" >"$1.new"
+    mv "$1.new" "$1"
+}
+
 # kvm_adapt_makefiles TREE y|n: KVM's makefile expects to be in the kernel's tree.
-# The headers of TREE come before the kernel's; CONFIG_KVM_INTROSPECTION, which the
-# kernel does not know, is set here.
+# The headers of TREE come before the kernel's; CONFIG_KVM_INTROSPECTION and
+# CONFIG_KVM_INTROSPECTION_GUEST, which the kernel does not know, are set here.
 kvm_adapt_makefiles()
 {
-    local tree=$1 makefile=$1/arch/x86/kvm/Makefile
+    local tree=$1 makefile=$1/arch/x86/kvm/Makefile headers
+    headers='tree := $(src)/../../..
+LINUXINCLUDE := -I$(tree)/arch/x86/include -I$(tree)/include -I$(tree)/arch/x86/include/uapi -I$(tree)/include/uapi $(LINUXINCLUDE)'
     sed -i -e 's|$(srctree)/arch/x86/kvm|$(src)|' \
         -e 's|$(srctree)/virt/kvm/Makefile.kvm|$(src)/../../../virt/kvm/Makefile.kvm|' "$makefile"
     {
-        cat <<'END'
-tree := $(src)/../../..
-LINUXINCLUDE := -I$(tree)/arch/x86/include -I$(tree)/include -I$(tree)/arch/x86/include/uapi -I$(tree)/include/uapi $(LINUXINCLUDE)
-ccflags-y += -I$(tree)/include/trace
-END
+        printf '%s\n' "$headers" 'ccflags-y += -I$(tree)/include/trace'
         [ "$2" = n ] || printf '%s\n' 'CONFIG_KVM_INTROSPECTION := y' 'ccflags-y += -DCONFIG_KVM_INTROSPECTION=1'
-        cat "$makefile"
-    } >"$makefile.new"
-    mv "$makefile.new" "$makefile"
+    } | prepend "$makefile"
+    # Patches before the one that brings it are built, too.
+    if [ -e "$tree/$kvmmem_dir" ]; then
+        if [ "$2" = n ]; then
+            rm -r "${tree:?}/$kvmmem_dir"
+        else
+            printf '%s\n' "$headers" 'CONFIG_KVM_INTROSPECTION_GUEST := m' | prepend "$tree/$kvmmem_dir/Makefile"
+        fi
+    fi
     # Trace headers name themselves relative to this directory.
     mkdir -p "$tree/include/trace" "$tree/include/uapi" "$tree/arch/x86/include/uapi"
     cat >"$tree/Makefile" <<'END'
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# KVM with introspection, for the kernel whose headers are in KDIR.
+# KVM with introspection, and the driver for its guests, for the kernel whose headers
+# are in KDIR.
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 modules clean:
 	$(MAKE) -C $(KDIR) M=$(CURDIR)/arch/x86/kvm $@
+	$(if $(wildcard drivers/virt/kvmmem),$(MAKE) -C $(KDIR) M=$(CURDIR)/drivers/virt/kvmmem $@)
 
 .PHONY: modules clean
 END

@@ -77,6 +77,12 @@ static const char *missing(const Engine *engine, unsigned needs)
     if ((needs & NEEDS_COMMAND_QUEUE) && engine->in_kernel) {
         return "the kernel's engine takes one command to a vCPU at a time";
     }
+    if ((needs & NEEDS_MAPPING) && !engine->in_kernel) {
+        return "QEMU's engine does not map memory between VMs";
+    }
+    if ((needs & NEEDS_NO_MAPPING) && engine->in_kernel) {
+        return "the kernel's engine implements all commands";
+    }
     if ((needs & NEEDS_TASK_SWITCHES) && engine->in_kernel) {
         return "the kernel's engine does not report task switches yet";
     }
@@ -151,6 +157,7 @@ int main(int argc, char **argv)
         introspection_add_handshake_tests(engine);
         introspection_add_framing_tests(engine);
         introspection_add_vm_command_tests(engine);
+        introspection_add_map_tests(engine);
         introspection_add_vcpu_command_tests(engine);
         introspection_add_event_tests(engine);
         introspection_add_breakpoint_tests(engine);

@@ -62,9 +62,9 @@ struct Subcommand {
 };
 
 extern const Subcommand cmd_access, cmd_check_host, cmd_cpuid, cmd_dump,
-                        cmd_info, cmd_inject, cmd_pause, cmd_protect, cmd_read,
-                        cmd_regs, cmd_search, cmd_serve, cmd_trace, cmd_write,
-                        cmd_xsave;
+                        cmd_info, cmd_inject, cmd_map, cmd_pause, cmd_protect,
+                        cmd_read, cmd_regs, cmd_search, cmd_serve, cmd_trace,
+                        cmd_write, cmd_xsave;
 
 /*
  * Parse a subcommand's options, and those that all have.  What is left in

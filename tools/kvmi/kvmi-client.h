@@ -55,6 +55,7 @@ typedef enum {
     KVMI_ERROR_ARGUMENT,        /* the caller asked for the impossible */
     KVMI_ERROR_CANCELLED,       /* kvmi_cancel() was called */
     KVMI_ERROR_NOT_MAPPED,      /* a gva without a page */
+    KVMI_ERROR_MAPPING,         /* guest memory that cannot be mapped here */
 } KvmiError;
 
 #define KVMI_ENGINE_ERROR (kvmi_engine_error_quark())
@@ -237,6 +238,19 @@ bool kvmi_read_memory(KvmiClient *client, uint64_t gpa, void *buf,
                       size_t size, GError **errp);
 bool kvmi_write_memory(KvmiClient *client, uint64_t gpa, const void *buf,
                        size_t size, GError **errp);
+
+/*
+ * Memory that is mapped, not copied: the VM sees what is written to it, and the
+ * other way round.  The caller must be in a VM on the same host whose kernel has
+ * /dev/kvmmem, and @gpa and @size multiples of 4096.  It ends with the mapping,
+ * or with the connection; then there are zeroes.  System calls find in it what the
+ * processor does, devices of this VM (O_DIRECT, say) do not.
+ */
+typedef struct KvmiMapping KvmiMapping;
+KvmiMapping *kvmi_mapping_new(KvmiClient *client, uint64_t gpa, size_t size,
+                              GError **errp);
+void *kvmi_mapping_memory(const KvmiMapping *mapping);
+void kvmi_mapping_free(KvmiMapping *mapping);
 
 /*
  * Read @npages pages, of which some may not be RAM.  kvmi_read_start() sends

@@ -31,6 +31,7 @@ static const Subcommand *const subcommands[] = {
     &cmd_regs,
     &cmd_read,
     &cmd_write,
+    &cmd_map,
     &cmd_dump,
     &cmd_search,
     &cmd_cpuid,

@@ -15,6 +15,8 @@ enum {
     NEEDS_READ_ONLY_RAM = 8,    /* a read-only alias of RAM is one */
     NEEDS_TASK_SWITCHES = 16,   /* their writes to CR0 and CR3 are events */
     NEEDS_COMMAND_QUEUE = 32,   /* to a vCPU that has not answered another */
+    NEEDS_MAPPING = 64,         /* of memory between VMs */
+    NEEDS_NO_MAPPING = 128,
 };
 
 typedef struct TestCase {
@@ -43,6 +45,7 @@ void introspection_add_guest_tests(const Engine *engine);
 void introspection_add_handshake_tests(const Engine *engine);
 void introspection_add_framing_tests(const Engine *engine);
 void introspection_add_vm_command_tests(const Engine *engine);
+void introspection_add_map_tests(const Engine *engine);
 void introspection_add_vcpu_command_tests(const Engine *engine);
 void introspection_add_event_tests(const Engine *engine);
 void introspection_add_breakpoint_tests(const Engine *engine);

@@ -53,6 +53,9 @@ static void test_get_version(TestVM *vm)
         KVMI_EVENT_PAUSE_VCPU_FLAG;
     struct kvmi_get_version_reply version;
 
+    if (vm->engine->in_kernel) {
+        commands |= KVMI_GET_MAP_TOKEN_FLAG;
+    }
     tool_get_version(vm->tool, &version);
     g_assert_cmpuint(version.version, ==, KVMI_VERSION);
     g_assert_cmphex(version.commands, ==, commands);
