@@ -176,7 +176,8 @@ def a_qemu(serve, name, key=None):
     """With the key in the file @key, if there is one."""
     secret = ['-object', f'secret,id=key,file={key}'] if key else []
     bios = serve.path('bios')
-    make_bios(bios)
+    if not os.path.exists(bios):        # or another QEMU may be reading it
+        make_bios(bios)
     qemu = subprocess.Popen(
         [QEMU, '-nodefaults', '-display', 'none', '-M', 'pc', '-accel', 'tcg',
          '-m', '64M', '-bios', bios, '-name', f'guest={name}',
