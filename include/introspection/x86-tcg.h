@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "introspection/vcpu.h"
 #include "target/i386/svm.h"
+#include "target/i386/tcg/access.h"
 #include "target/i386/tcg/helper-tcg.h"
 
 /*
@@ -126,6 +127,13 @@ static inline target_ulong introspection_write_cr(CPUX86State *env, int cr,
     }
     return value;
 }
+
+/*
+ * Before a task switch changes anything: what it will write to CR0 and CR3, the
+ * latter from @tss, which is NULL for a TSS of 16 bits.
+ */
+void introspection_task_switch(CPUX86State *env, X86Access *tss, uint32_t *cr0,
+                               uint32_t *cr3, uintptr_t ra);
 
 static inline uint64_t introspection_write_msr(CPUX86State *env, uint32_t msr,
                                                uint64_t value, uintptr_t ra)
