@@ -1,10 +1,11 @@
 /*
- * Virtual machine introspection: targets that have no engine
+ * Virtual machine introspection: where there is no engine
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include "introspection/tcg.h"
 #include "introspection/vcpu.h"
 
 bool introspection_vcpu_receive(CPUState *cpu)
@@ -34,4 +35,9 @@ void introspection_vcpu_plugged(CPUState *cpu)
 
 void introspection_vcpu_remove(CPUState *cpu)
 {
+}
+
+uint32_t introspection_tcg_step_cflags(CPUState *cpu)
+{
+    return 0;
 }

@@ -130,10 +130,19 @@ static inline target_ulong introspection_write_cr(CPUX86State *env, int cr,
 
 /*
  * Before a task switch changes anything: what it will write to CR0 and CR3, the
- * latter from @tss, which is NULL for a TSS of 16 bits.
+ * latter from @tss, which is NULL for a TSS of 16 bits: that has none.
  */
-void introspection_task_switch(CPUX86State *env, X86Access *tss, uint32_t *cr0,
-                               uint32_t *cr3, uintptr_t ra);
+static inline void introspection_task_switch(CPUX86State *env, X86Access *tss,
+                                             uint32_t *cr0, uint32_t *cr3,
+                                             uintptr_t ra)
+{
+    *cr0 = introspection_write_cr(env, 0, env->cr[0] | CR0_TS_MASK, ra);
+    *cr3 = 0;
+    if (tss && (env->cr[0] & CR0_PG_MASK)) {
+        *cr3 = introspection_write_cr(env, 3, access_ldl(tss, tss->vaddr + 0x1c),
+                                      ra);
+    }
+}
 
 static inline uint64_t introspection_write_msr(CPUX86State *env, uint32_t msr,
                                                uint64_t value, uintptr_t ra)

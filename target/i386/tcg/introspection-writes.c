@@ -89,18 +89,6 @@ static bool msr_is_watched(IntrospectionVCPU *v, uint32_t msr)
            test_bit(introspection_msr_bit(msr), introspection_msr_map(v, msr));
 }
 
-/* A TSS of 16 bits has no CR3. */
-void introspection_task_switch(CPUX86State *env, X86Access *tss, uint32_t *cr0,
-                               uint32_t *cr3, uintptr_t ra)
-{
-    *cr0 = introspection_write_cr(env, 0, env->cr[0] | CR0_TS_MASK, ra);
-    *cr3 = 0;
-    if (tss && (env->cr[0] & CR0_PG_MASK)) {
-        *cr3 = introspection_write_cr(env, 3, access_ldl(tss, tss->vaddr + 0x1c),
-                                      ra);
-    }
-}
-
 uint64_t introspection_msr_written(CPUX86State *env, uint32_t msr,
                                    uint64_t value, uintptr_t ra)
 {
